@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * loop.c - one thread's event loop over epoll.
+ *
+ * The only file that sleeps. It knows nothing of what it dispatches to; it may
+ * not log, and it calls nothing it was not given.
+ *
+ * Theory of operation
+ * A turn is: sleep in epoll_wait() (not at all while tasks are queued), read
+ * the clock, dispatch the batch, deliver the mailbox, expire timers, run the
+ * tasks queued so far. Each phase works on what there was when it began, so
+ * whatever re-queues itself waits for the next turn and starves nobody.
+ *
+ * Stale events. epoll hands over pointers to sources. loop_del() wipes the
+ * source from the part of the batch that is not dispatched yet; epoll itself
+ * reports nothing of it afterwards. So a source may be freed after loop_del().
+ *
+ * Mailbox. Senders push on a stack by compare-and-swap, the receiver takes the
+ * whole stack by one exchange and reverses it: no node is ever popped singly,
+ * so there is no ABA, and each sender's messages stay in order. Whoever pushes
+ * on the empty stack writes the eventfd; the others know that one did, or is
+ * about to. A sender does not touch its message after the push.
+ *
+ * The eventfd is edge-triggered and never read: each write is a new edge, and
+ * its counter would need 2^64 of them to overflow.
+ */
+#include "loop/loop.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+
+#define LOOP_BATCH 128u
+#define LOOP_CACHE_LINE 64u
+
+struct loop {
+	int epoll_fd;
+	int wake_fd;
+	uint64_t now_ms;
+	struct list tasks;
+	struct timer_heap timers;
+	struct loop_source wake;
+	unsigned int batch_next;  /* first event not dispatched yet */
+	unsigned int batch_count; /* events of the current turn */
+	struct epoll_event batch[LOOP_BATCH];
+	/* Below: written by other threads. */
+	_Alignas(LOOP_CACHE_LINE) struct loop_msg *mailbox; /* newest first */
+	bool stop;
+};
+
+static uint64_t loop_read_clock(void)
+{
+	struct timespec ts;
+
+	/* Cannot fail with this clock and a valid pointer. */
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static void loop_wake(struct loop *loop)
+{
+	const uint64_t one = 1;
+	int saved_errno = errno;
+	ssize_t written;
+
+	do {
+		written = write(loop->wake_fd, &one, sizeof(one));
+	} while (written < 0 && errno == EINTR);
+	errno = saved_errno;
+}
+
+/* Having woken up is all it is for. */
+static void loop_on_wake(struct loop_source *source, uint32_t events)
+{
+	(void)source;
+	(void)events;
+}
+
+struct loop *loop_new(void)
+{
+	struct loop *loop = aligned_alloc(LOOP_CACHE_LINE, sizeof(*loop));
+	int ret;
+
+	if (loop == NULL)
+		return NULL;
+	memset(loop, 0, sizeof(*loop));
+	list_init(&loop->tasks);
+	loop->wake_fd = -1;
+	loop->wake.fd = -1;
+	loop->wake.on_event = loop_on_wake;
+	loop->now_ms = loop_read_clock();
+	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (loop->epoll_fd < 0)
+		goto fail;
+	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (loop->wake_fd < 0)
+		goto fail;
+	ret = loop_add(loop, &loop->wake, loop->wake_fd, EPOLLIN | EPOLLET);
+	if (ret < 0) {
+		errno = -ret;
+		goto fail;
+	}
+	return loop;
+
+fail:
+	loop_free(loop);
+	return NULL;
+}
+
+void loop_free(struct loop *loop)
+{
+	int saved_errno = errno;
+
+	if (loop == NULL)
+		return;
+	timer_heap_fini(&loop->timers);
+	fd_close(&loop->wake_fd);
+	fd_close(&loop->epoll_fd);
+	free(loop);
+	errno = saved_errno;
+}
+
+static int loop_control(struct loop *loop, int op, struct loop_source *source, int fd,
+			uint32_t events)
+{
+	struct epoll_event event = { .events = events, .data.ptr = source };
+
+	if (epoll_ctl(loop->epoll_fd, op, fd, &event) < 0)
+		return -errno;
+	return 0;
+}
+
+int loop_add(struct loop *loop, struct loop_source *source, int fd, uint32_t events)
+{
+	int ret = loop_control(loop, EPOLL_CTL_ADD, source, fd, events);
+
+	if (ret < 0)
+		return ret;
+	source->fd = fd;
+	return 0;
+}
+
+int loop_modify(struct loop *loop, struct loop_source *source, uint32_t events)
+{
+	return loop_control(loop, EPOLL_CTL_MOD, source, source->fd, events);
+}
+
+void loop_del(struct loop *loop, struct loop_source *source)
+{
+	if (source->fd < 0)
+		return;
+	/* Fails only for a descriptor that is closed, and gone with that. */
+	(void)loop_control(loop, EPOLL_CTL_DEL, source, source->fd, 0);
+	source->fd = -1;
+	for (unsigned int i = loop->batch_next; i < loop->batch_count; i++) {
+		if (loop->batch[i].data.ptr == source)
+			loop->batch[i].data.ptr = NULL;
+	}
+}
+
+void loop_task_init(struct loop_task *task, void (*run)(struct loop_task *task))
+{
+	list_init(&task->node);
+	task->run = run;
+}
+
+void loop_defer(struct loop *loop, struct loop_task *task)
+{
+	if (list_empty(&task->node))
+		list_append(&loop->tasks, &task->node);
+}
+
+void loop_cancel(struct loop_task *task)
+{
+	list_remove(&task->node);
+}
+
+uint64_t loop_now_ms(const struct loop *loop)
+{
+	return loop->now_ms;
+}
+
+int loop_arm(struct loop *loop, struct timer *timer, uint32_t delay_ms)
+{
+	return timer_arm(&loop->timers, timer, loop->now_ms + (delay_ms != 0 ? delay_ms : 1));
+}
+
+void loop_disarm(struct loop *loop, struct timer *timer)
+{
+	timer_disarm(&loop->timers, timer);
+}
+
+void loop_post(struct loop *loop, struct loop_msg *msg)
+{
+	struct loop_msg *newest = __atomic_load_n(&loop->mailbox, __ATOMIC_RELAXED);
+
+	do {
+		msg->next = newest;
+		/* Release: pairs with the exchange in loop_deliver_mailbox(). */
+	} while (!__atomic_compare_exchange_n(&loop->mailbox, &newest, msg, true, __ATOMIC_RELEASE,
+					      __ATOMIC_RELAXED));
+	if (newest == NULL)
+		loop_wake(loop);
+}
+
+void loop_stop(struct loop *loop)
+{
+	__atomic_store_n(&loop->stop, true, __ATOMIC_RELEASE);
+	loop_wake(loop);
+}
+
+/* How long epoll_wait() may sleep, in milliseconds; -1 is for ever. */
+static int loop_timeout_ms(const struct loop *loop)
+{
+	uint64_t next_ms = timer_next_ms(&loop->timers);
+
+	if (!list_empty(&loop->tasks) || next_ms <= loop->now_ms)
+		return 0;
+	if (next_ms == UINT64_MAX)
+		return -1;
+	return next_ms - loop->now_ms < INT_MAX ? (int)(next_ms - loop->now_ms) : INT_MAX;
+}
+
+static void loop_dispatch_batch(struct loop *loop)
+{
+	while (loop->batch_next < loop->batch_count) {
+		const struct epoll_event *event = &loop->batch[loop->batch_next++];
+		struct loop_source *source = event->data.ptr;
+
+		if (source != NULL)
+			source->on_event(source, event->events);
+	}
+}
+
+static void loop_deliver_mailbox(struct loop *loop)
+{
+	struct loop_msg *msg = NULL;
+	struct loop_msg *newest;
+
+	if (__atomic_load_n(&loop->mailbox, __ATOMIC_RELAXED) == NULL)
+		return;
+	/* Acquire: pairs with the compare-and-swap in loop_post(). */
+	newest = __atomic_exchange_n(&loop->mailbox, NULL, __ATOMIC_ACQUIRE);
+	while (newest != NULL) {
+		struct loop_msg *older = newest->next;
+
+		newest->next = msg;
+		msg = newest;
+		newest = older;
+	}
+	while (msg != NULL) {
+		struct loop_msg *next = msg->next;
+
+		msg->deliver(msg);
+		msg = next;
+	}
+}
+
+static void loop_expire_timers(struct loop *loop)
+{
+	struct timer *timer = timer_pop_expired(&loop->timers, loop->now_ms);
+
+	while (timer != NULL) {
+		timer->on_expire(timer);
+		timer = timer_pop_expired(&loop->timers, loop->now_ms);
+	}
+}
+
+static void loop_run_tasks(struct loop *loop)
+{
+	struct list current;
+
+	list_init(&current);
+	list_append_all(&current, &loop->tasks);
+	while (!list_empty(&current)) {
+		struct loop_task *task = list_first(&current, struct loop_task, node);
+
+		list_remove(&task->node);
+		task->run(task);
+	}
+}
+
+static int loop_turn(struct loop *loop)
+{
+	int n = epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH, loop_timeout_ms(loop));
+
+	/* A signal makes an empty turn: time has passed, the next sleeps for the rest. */
+	if (n < 0 && errno != EINTR)
+		return -errno;
+	loop->batch_next = 0;
+	loop->batch_count = n > 0 ? (unsigned int)n : 0;
+	loop->now_ms = loop_read_clock();
+	loop_dispatch_batch(loop);
+	loop_deliver_mailbox(loop);
+	loop_expire_timers(loop);
+	loop_run_tasks(loop);
+	return 0;
+}
+
+int loop_run(struct loop *loop)
+{
+	int ret;
+
+	loop->now_ms = loop_read_clock();
+	do {
+		ret = loop_turn(loop);
+		if (ret < 0)
+			return ret;
+	} while (!__atomic_exchange_n(&loop->stop, false, __ATOMIC_ACQUIRE));
+	return 0;
+}

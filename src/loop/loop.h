@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * loop.h - one thread's event loop: epoll sources, deferred tasks, timers, and
+ * a mailbox for other threads.
+ *
+ * Everything except loop_post() and loop_stop() is called on the loop's own
+ * thread (or before it runs). Order of a turn: epoll events, mailbox, expired
+ * timers, then every task that was deferred before the task phase began; tasks
+ * deferred by tasks run in the next turn, which then does not sleep.
+ */
+#ifndef LOOP_LOOP_H
+#define LOOP_LOOP_H
+
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "base/list.h"
+#include "loop/timer.h"
+
+struct loop;
+
+/** A watched descriptor, embedded in its owner; the owner keeps the fd. */
+struct loop_source {
+	void (*on_event)(struct loop_source *source, uint32_t events); /* EPOLL* bits */
+	int fd;                                                        /* -1 when not watched */
+};
+
+/** Work for the end of the turn, embedded in its owner. */
+struct loop_task {
+	struct list node;
+	void (*run)(struct loop_task *task);
+};
+
+/** A message from another thread, embedded in its owner. */
+struct loop_msg {
+	struct loop_msg *next;
+	void (*deliver)(struct loop_msg *msg); /* runs on the receiving loop */
+};
+
+/** Return: a new loop, or NULL (errno says why). */
+struct loop *loop_new(void) must_use;
+
+/** Free a loop that does not run; its sources and tasks must be gone. */
+void loop_free(struct loop *loop);
+
+/**
+ * loop_add() - Watch a descriptor
+ * @source: its on_event is set; its fd becomes @fd
+ * @events: EPOLLIN and so on; EPOLLET if wanted
+ *
+ * Return: 0 or -errno (-EPERM: a descriptor that cannot be polled)
+ */
+int loop_add(struct loop *loop, struct loop_source *source, int fd, uint32_t events) must_use;
+
+/** Change the events of a watched source. Return: 0 or -errno. */
+int loop_modify(struct loop *loop, struct loop_source *source, uint32_t events) must_use;
+
+/**
+ * loop_del() - Stop watching; call before the descriptor is closed
+ *
+ * Legal when not watched. Events of this source that the current turn already
+ * fetched are dropped, so the owner may be freed at once.
+ */
+void loop_del(struct loop *loop, struct loop_source *source);
+
+/** Prepare a task; it is not queued yet. */
+void loop_task_init(struct loop_task *task, void (*run)(struct loop_task *task));
+
+/** Queue a task once; a task that is queued already stays where it is. */
+void loop_defer(struct loop *loop, struct loop_task *task);
+
+/** Take a task off the queue; legal when it is not queued. */
+void loop_cancel(struct loop_task *task);
+
+/** Monotonic milliseconds, read once per turn. */
+uint64_t loop_now_ms(const struct loop *loop) must_use;
+
+/**
+ * loop_arm() - Arm or move @timer to @delay_ms from loop_now_ms()
+ *
+ * A delay of 0 counts as 1, so a timer that re-arms itself lets others run.
+ *
+ * Return: 0 or -ENOMEM (only possible for a disarmed timer)
+ */
+int loop_arm(struct loop *loop, struct timer *timer, uint32_t delay_ms) must_use;
+
+/** Disarm a timer; legal when disarmed. */
+void loop_disarm(struct loop *loop, struct timer *timer);
+
+/**
+ * loop_post() - Hand a message to another loop
+ * Context: any thread; lock-free; wakes the loop. Messages of one sender
+ * arrive in order. @msg must stay valid until it is delivered, and the loop
+ * until this call returned. What arrives after loop_stop() may stay undelivered.
+ */
+void loop_post(struct loop *loop, struct loop_msg *msg);
+
+/** Run until loop_stop(). Return: 0 or -errno of epoll_wait. */
+int loop_run(struct loop *loop) must_use;
+
+/**
+ * loop_stop() - Make loop_run() return after its current turn
+ *
+ * Called before loop_run(), it makes that return after one turn.
+ * Context: any thread or a signal handler; the loop must stay valid until this
+ * call returned.
+ */
+void loop_stop(struct loop *loop);
+
+#endif
