@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * vring.h - the device side of a split virtqueue.
+ *
+ * Pure: no system calls; the caller signals eventfds. Everything in the ring
+ * is written by a hostile driver while we look: each guest word is loaded once
+ * into a local, the local is checked and then used; both of our indices are
+ * private and only ever written to the guest, never read back.
+ *
+ * Not thread-safe: the caller serialises all calls on one ring.
+ * Spec: virtio 1.3, "Split Virtqueues"
+ */
+#ifndef VIRTIO_VRING_H
+#define VIRTIO_VRING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/compiler.h"
+#include "virtio/gmem.h"
+
+#define VRING_MAX_SIZE 32768u /* virtio 1.3, "Split Virtqueues" */
+
+/** Where a ring lies, already translated and checked by vring_map(). */
+struct vring_layout {
+	const uint8_t *desc;  /* 16 * size bytes, 16-aligned */
+	const uint8_t *avail; /* 6 + 2 * size bytes, 2-aligned */
+	uint8_t *used;        /* 6 + 8 * size bytes, 4-aligned */
+};
+
+struct vring {
+	/* what pop and push touch */
+	const uint8_t *desc;
+	const uint8_t *avail;
+	uint8_t *used;
+	const struct gmem *gmem;
+	uint32_t gmem_hint;
+	uint16_t mask;       /* size - 1 */
+	uint16_t next_avail; /* index of the next chain to pop */
+	uint16_t seen_avail; /* avail->idx when last loaded */
+	uint16_t next_used;  /* index of the next used element, not yet published */
+	uint16_t published;  /* used->idx as the driver sees it */
+	bool signalled_valid; /* the driver's used_event is from our time */
+	bool event_idx;      /* VIRTIO_F_EVENT_IDX negotiated */
+	bool notify_on_empty; /* VIRTIO_F_NOTIFY_ON_EMPTY negotiated */
+	bool started;
+	bool broken;         /* a chain broke a rule: nothing more until restart */
+	uint32_t size;
+};
+
+/** One descriptor chain. */
+struct vring_chain {
+	uint16_t head;        /* to be given back by vring_push() */
+	uint32_t readable;    /* pieces the device may read, first in iov */
+	uint32_t writable;    /* pieces the device may write, after those */
+	uint64_t readable_bytes;
+	uint64_t writable_bytes;
+};
+
+/**
+ * vring_check_layout() - Whether a ring of this size may lie there
+ * @size: entries: a power of two, 1 to VRING_MAX_SIZE
+ *
+ * Return: 0, -EINVAL for a bad size, NULL part or bad alignment
+ */
+int vring_check_layout(uint32_t size, const struct vring_layout *layout) must_use;
+
+/**
+ * vring_start() - Begin to process
+ * @size:       entries
+ * @layout:     checked, stays mapped until vring_stop()
+ * @gmem:       the guest's memory; stays valid until vring_stop()
+ * @next_avail: first available index to process (SET_VRING_BASE)
+ * @features:   negotiated virtio feature bits
+ *
+ * The private used index starts at the driver-visible used->idx, so that a
+ * ring another device left half done goes on where its driver expects.
+ *
+ * Return: 0, or -EINVAL as vring_check_layout()
+ */
+int vring_start(struct vring *vr, uint32_t size, const struct vring_layout *layout,
+		const struct gmem *gmem, uint16_t next_avail, uint64_t features) must_use;
+
+/** Stop; the ring forgets its memory but keeps next_avail. Legal when stopped. */
+void vring_stop(struct vring *vr);
+
+/**
+ * vring_pop() - Take the next descriptor chain the driver made available
+ * @vr:    ring; a stopped or broken one has nothing available
+ * @chain: output: the head, and how many pieces of @iov are which
+ * @iov:   output: the chain's pieces over guest memory, readable then writable,
+ *         empty descriptors left out; valid until the end of this dispatch
+ * @max:   room in @iov; VRING_MAX_PIECES is always enough
+ *
+ * Indirect tables are followed; a table's length and each descriptor are
+ * loaded once.
+ *
+ * A chain is refused if: an index is beyond its table; it has more than size
+ * descriptors, or its indirect table has (empty ones count, the one that
+ * refers to the table does not); a readable one follows a writable one; a
+ * buffer is not wholly mapped; a table's length is 0 or odd; INDIRECT comes
+ * with NEXT or within a table; it has more pieces than VRING_MAX_PIECES. The
+ * available index may be at most size ahead.
+ *
+ * Return: 1 @chain filled; 0 nothing available; -EPROTO the chain or an index
+ *         breaks a rule (the ring is broken from now on); -ENOBUFS @max is too
+ *         small (nothing is taken). @iov is scratch space on failure
+ * Trust: loads each guest field once, validates the copy
+ * Spec: virtio 1.3, "The Virtqueue Descriptor Table", "Indirect Descriptors"
+ */
+int vring_pop(struct vring *vr, struct vring_chain *chain, struct iovec *iov, size_t max) must_use;
+
+/** Every chain has at most size descriptors; each region border is crossed at
+ *  most once by a chain whose buffers do not overlap. */
+#define VRING_MAX_PIECES (VRING_MAX_SIZE + GMEM_MAX_REGIONS)
+
+/** Give back the last @n popped chains unused, newest first, so that they are
+ *  popped again. Only chains that were not pushed; legal on a broken ring. */
+void vring_unpop(struct vring *vr, uint16_t n);
+
+/**
+ * vring_push() - Write the next used element; invisible until vring_publish()
+ * @head: from vring_pop()
+ * @len:  bytes written into the chain's writable part
+ *
+ * Legal on a broken ring; does nothing on a stopped one. At most size elements
+ * may be pushed between two calls of vring_publish().
+ */
+void vring_push(struct vring *vr, uint16_t head, uint32_t len);
+
+/**
+ * vring_publish() - Make all pushed elements visible with one store
+ *
+ * Return: whether the driver wants a notification for them (false when there
+ *         is nothing new)
+ * Spec: virtio 1.3, "Used Buffer Notification Suppression"
+ */
+bool vring_publish(struct vring *vr) must_use;
+
+/** Ask the driver not to kick (a hint). */
+void vring_disable_kick(struct vring *vr);
+
+/**
+ * vring_enable_kick() - Ask the driver to kick at the next available chain
+ *
+ * Return: true if chains became available meanwhile: process them, no kick
+ *         may come for them; also true when the index is impossible, which
+ *         vring_pop() then reports
+ */
+bool vring_enable_kick(struct vring *vr) must_use;
+
+/** Chains available now: loads avail->idx. 0 for a stopped or broken ring; 1
+ *  when the index is impossible, for vring_pop() to report. */
+uint16_t vring_available(struct vring *vr) must_use;
+
+#endif
