@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * conn.c - the steps of a connection that events of the guest and of the host
+ * have in common. Pure.
+ *
+ * Theory of operation
+ *
+ * Each direction ends on its own. guest_shutdown is what the guest declared,
+ * host_shutdown what we declared to the guest. The connection is over
+ *
+ *   - when the guest declared both and the host has taken every byte: the host
+ *     socket is closed and the guest gets the RST it waits for (conn_drained);
+ *   - when the host socket is closed both ways and read to its end: the guest
+ *     gets SHUTDOWN, and CLOSING waits for its RST, or for a time-out;
+ *   - when either side breaks a rule or resets (conn_reset, conn_detach_guest).
+ *
+ * Bytes of the guest that the host does not take at once are kept in
+ * conn->spill, at most the window we advertised, so that a slow host program
+ * never blocks the TX ring. fwd_cnt moves only with bytes the host took.
+ */
+#include <errno.h>
+
+#include "vsock/device_internal.h"
+
+void conn_owe(struct device *device, struct conn *conn, uint8_t bits)
+{
+	conn->owes |= bits;
+	if (list_empty(&conn->ctl))
+		list_append(&device->ctl, &conn->ctl);
+	device->env->schedule(device->ctx);
+}
+
+void conn_wake_reader(struct device *device, struct conn *conn)
+{
+	if (conn->state != CONN_ESTABLISHED || !conn->readable || conn->starved ||
+	    (conn->guest_shutdown & VSOCK_SHUTDOWN_RCV) != 0 ||
+	    (conn->host_shutdown & VSOCK_SHUTDOWN_SEND) != 0)
+		return;
+	if (list_empty(&conn->data))
+		list_append(&device->data, &conn->data);
+	device->env->schedule(device->ctx);
+}
+
+static void drop_spill(struct device *device, struct conn *conn)
+{
+	device->spill_bytes -= buf_length(&conn->spill);
+	buf_fini(&conn->spill);
+}
+
+static void close_host(struct device *device, struct conn *conn)
+{
+	device->endpoint->close(device->host, conn);
+	device->endpoint->timer(device->host, conn, 0);
+	list_remove(&conn->data);
+	conn->readable = false;
+	drop_spill(device, conn);
+}
+
+void conn_free(struct device *device, struct conn *conn)
+{
+	close_host(device, conn);
+	conntab_release(&device->conns, conn);
+}
+
+void conn_reset(struct device *device, struct conn *conn)
+{
+	close_host(device, conn);
+	conn->state = CONN_RESET;
+	conn->owes = 0;
+	conn_owe(device, conn, CONN_OWES_RST);
+}
+
+void conn_detach_guest(struct device *device, struct conn *conn)
+{
+	if (conn->state == CONN_HANDSHAKE) {
+		conn_abandon(device, conn);
+		return;
+	}
+	conntab_remove(&device->conns, conn);
+	list_remove(&conn->ctl);
+	list_remove(&conn->data);
+	if (conn->state != CONN_ESTABLISHED || buf_length(&conn->spill) == 0) {
+		conn_free(device, conn);
+		return;
+	}
+	conn->state = CONN_ORPHAN;
+	conn->owes = 0;
+	conn->stalled_at = buf_length(&conn->spill);
+	device->endpoint->timer(device->host, conn, CONN_ORPHAN_TIMEOUT_MS);
+}
+
+void conn_declare_shutdown(struct device *device, struct conn *conn, uint8_t flags)
+{
+	conn->host_shutdown |= flags;
+	if ((conn->host_shutdown & VSOCK_SHUTDOWN_SEND) != 0)
+		list_remove(&conn->data);
+	if (conn->host_shutdown == VSOCK_SHUTDOWN_BOTH) {
+		close_host(device, conn);
+		conn->state = CONN_CLOSING;
+		conn->owes &= (uint8_t)~CONN_OWES_CREDIT_REQUEST;
+		device->endpoint->timer(device->host, conn, CONN_CLOSE_TIMEOUT_MS);
+		if (conn->guest_shutdown == VSOCK_SHUTDOWN_BOTH) {
+			conn_reset(device, conn);
+			return;
+		}
+	}
+	conn_owe(device, conn, CONN_OWES_SHUTDOWN);
+}
+
+void conn_drained(struct device *device, struct conn *conn)
+{
+	if (conn->state == CONN_ORPHAN)
+		conn_free(device, conn);
+	else if (conn->guest_shutdown == VSOCK_SHUTDOWN_BOTH)
+		conn_reset(device, conn);
+	else if ((conn->guest_shutdown & VSOCK_SHUTDOWN_SEND) != 0)
+		device->endpoint->shutdown(device->host, conn, VSOCK_SHUTDOWN_SEND);
+}
+
+static void credit_after_progress(struct device *device, struct conn *conn)
+{
+	if (conn->state == CONN_ESTABLISHED &&
+	    credit_in_update_due(&conn->in, device->window, conn->out.buf_alloc))
+		conn_owe(device, conn, CONN_OWES_CREDIT_UPDATE);
+}
+
+/* The host program will never take these bytes: it shut down or went away. */
+static void host_refuses_bytes(struct device *device, struct conn *conn)
+{
+	drop_spill(device, conn);
+	conn->in.fwd_cnt = conn->in.received;
+	conn->discard = true;
+	if (conn->state == CONN_ORPHAN || conn->guest_shutdown == VSOCK_SHUTDOWN_BOTH)
+		conn_drained(device, conn);
+	else
+		conn_declare_shutdown(device, conn, VSOCK_SHUTDOWN_RCV);
+}
+
+/* Keep what the host did not take. Return: 0 or -errno when a bound is hit. */
+static int keep(struct device *device, struct conn *conn, const struct iovec *iov, size_t count,
+		size_t skip)
+{
+	struct iov_cursor rest = iov_begin(iov, count);
+	struct iovec piece;
+
+	iov_advance(&rest, skip);
+	if (rest.left > DEVICE_MAX_SPILL_BYTES - device->spill_bytes)
+		return -ENOBUFS;
+	while (iov_slice(&rest, rest.left, &piece, 1) == 1) {
+		int err = buf_append(&conn->spill, piece.iov_base, piece.iov_len, device->window);
+
+		if (err < 0)
+			return err;
+		device->spill_bytes += piece.iov_len;
+	}
+	return 0;
+}
+
+void conn_hand_on(struct device *device, struct conn *conn, const struct iovec *iov,
+		  size_t count, uint32_t bytes)
+{
+	ssize_t sent = -EAGAIN;
+
+	if (conn->discard) {
+		conn->in.fwd_cnt += bytes;
+		credit_after_progress(device, conn);
+		return;
+	}
+	if (buf_length(&conn->spill) == 0)
+		sent = device->endpoint->send(device->host, conn, iov, count);
+	if (sent < 0 && sent != -EAGAIN) {
+		if (sent == -EFAULT) /* the guest's memory is gone, not the host */
+			conn_reset(device, conn);
+		else
+			host_refuses_bytes(device, conn);
+		return;
+	}
+	if (sent < 0)
+		sent = 0;
+	conn->in.fwd_cnt += (uint32_t)sent;
+	if ((uint32_t)sent < bytes && keep(device, conn, iov, count, (size_t)sent) < 0) {
+		device->env->guest_error(device->ctx, "no memory left for bytes the host does not take");
+		conn_reset(device, conn);
+		return;
+	}
+	credit_after_progress(device, conn);
+}
+
+void conn_flush(struct device *device, struct conn *conn)
+{
+	while (buf_length(&conn->spill) > 0) {
+		struct iovec spans[2];
+		size_t n = buf_spans(&conn->spill, spans);
+		ssize_t sent = device->endpoint->send(device->host, conn, spans, n);
+
+		if (sent == -EAGAIN || sent == 0)
+			return;
+		if (sent < 0) {
+			host_refuses_bytes(device, conn);
+			return;
+		}
+		buf_consume(&conn->spill, (size_t)sent);
+		device->spill_bytes -= (uint64_t)sent;
+		conn->in.fwd_cnt += (uint32_t)sent;
+		credit_after_progress(device, conn);
+	}
+	conn_drained(device, conn);
+}

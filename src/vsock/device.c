@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * device.c - life of a device: rings given and taken, reset, RSTs without a
+ * connection. Pure but for the heap behind tables.
+ */
+#include "vsock/device.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "vsock/device_internal.h"
+
+#define FIRST_HOST_PORT (UINT32_C(1) << 30) /* as Firecracker: 2^30 to 2^31 */
+
+void device_init(struct device *device, const struct device_params *params)
+{
+	memset(device, 0, sizeof(*device));
+	device->env = params->env;
+	device->ctx = params->ctx;
+	device->endpoint = params->endpoint;
+	device->host = params->host;
+	device->scratch = params->scratch;
+	device->guest_cid = params->guest_cid;
+	device->window = params->window;
+	device->any_cid = params->any_cid;
+	device->next_port = (uint32_t)params->random & (FIRST_HOST_PORT - 1);
+	conntab_init(&device->conns, params->conn_bytes, DEVICE_MAX_CONNS, params->random);
+	list_init(&device->ctl);
+	list_init(&device->data);
+	list_init(&device->handshakes);
+	inbox_init(&device->inbox, params->guest_cid);
+}
+
+static void free_conn(void *ctx, struct conn *conn)
+{
+	conn_free(ctx, conn);
+}
+
+void device_fini(struct device *device)
+{
+	conntab_each(&device->conns, free_conn, device);
+	conntab_fini(&device->conns);
+	device->env->lock(device->ctx);
+	inbox_clear(&device->inbox);
+	device->env->unlock(device->ctx);
+}
+
+void device_set_rx(struct device *device, struct vring *ring)
+{
+	device->env->lock(device->ctx);
+	device->rx = ring;
+	device->env->unlock(device->ctx);
+	if (ring != NULL)
+		device->env->schedule(device->ctx);
+}
+
+void device_set_tx(struct device *device, struct vring *ring)
+{
+	device->tx = ring;
+	if (ring != NULL)
+		device->env->schedule(device->ctx);
+}
+
+static void end_conn(void *ctx, struct conn *conn)
+{
+	if (conn->state != CONN_ORPHAN)
+		conn_detach_guest(ctx, conn);
+}
+
+void device_reset(struct device *device)
+{
+	conntab_each(&device->conns, end_conn, device);
+	device->rst_count = 0;
+	device->env->lock(device->ctx);
+	inbox_clear(&device->inbox);
+	device->env->unlock(device->ctx);
+}
+
+void device_publish_rx(struct device *device, struct rx_fill *fill)
+{
+	rx_fill_publish(fill);
+	if (fill->notify)
+		device->env->notify(device->ctx, VSOCK_RING_RX);
+	fill->notify = false;
+}
+
+void device_drain_inbox(struct device *device, struct rx_fill *fill)
+{
+	/* publishing may find that buffers came meanwhile; they get no kick */
+	do {
+		inbox_drain(&device->inbox, fill);
+		device_publish_rx(device, fill);
+	} while (rx_fill_room(fill) && !list_empty(&device->inbox.ready));
+}
+
+void device_drop_sibling(struct device *device, uint64_t cid, struct scratch *scratch)
+{
+	struct rx_fill fill;
+
+	device->env->lock(device->ctx);
+	inbox_drop_source(&device->inbox, cid);
+	fill = rx_fill_begin(device->rx, scratch);
+	device_drain_inbox(device, &fill);
+	device->env->unlock(device->ctx);
+}
+
+void device_owe_rst(struct device *device, const struct pkt *pkt)
+{
+	struct device_rst *rst;
+
+	if (pkt->op == VSOCK_OP_RST || device_is_congested(device))
+		return;
+	rst = &device->rsts[(device->rst_first + device->rst_count++) % DEVICE_MAX_RSTS];
+	rst->src_cid = pkt->dst_cid;
+	rst->src_port = pkt->dst_port;
+	rst->dst_port = pkt->src_port;
+	rst->type = pkt->type;
+	device->env->schedule(device->ctx);
+}
+
+struct conn *device_accept(struct device *device)
+{
+	struct conn *conn;
+
+	if (device->rx == NULL || device->tx == NULL)
+		return NULL;
+	if (device->handshake_count >= DEVICE_MAX_HANDSHAKES)
+		conn_abandon(device, list_first(&device->handshakes, struct conn, data));
+	conn = conntab_alloc(&device->conns);
+	if (conn == NULL)
+		return NULL;
+	conn->state = CONN_HANDSHAKE;
+	conn->host_cid = VSOCK_CID_HOST;
+	list_append(&device->handshakes, &conn->data);
+	device->handshake_count++;
+	return conn;
+}
+
+static void leave_handshakes(struct device *device, struct conn *conn)
+{
+	list_remove(&conn->data);
+	device->handshake_count--;
+}
+
+void conn_abandon(struct device *device, struct conn *conn)
+{
+	leave_handshakes(device, conn);
+	conn_free(device, conn);
+}
+
+/* A port nobody uses towards this guest port; 0 if there is none nearby. */
+static uint32_t choose_port(struct device *device, uint32_t guest_port)
+{
+	for (uint32_t tries = 0; tries <= DEVICE_MAX_CONNS; tries++) {
+		uint32_t port = FIRST_HOST_PORT + (device->next_port++ & (FIRST_HOST_PORT - 1));
+
+		if (conntab_find(&device->conns, guest_port, port, VSOCK_CID_HOST) == NULL)
+			return port;
+	}
+	return 0;
+}
+
+int conn_request(struct device *device, struct conn *conn, uint32_t guest_port,
+		 uint32_t host_port)
+{
+	int err;
+
+	if (host_port == 0 ||
+	    conntab_find(&device->conns, guest_port, host_port, VSOCK_CID_HOST) != NULL)
+		host_port = choose_port(device, guest_port);
+	if (host_port == 0)
+		return -EADDRINUSE;
+	conn->guest_port = guest_port;
+	conn->host_port = host_port;
+	err = conntab_insert(&device->conns, conn);
+	if (err < 0)
+		return err;
+	leave_handshakes(device, conn);
+	conn->state = CONN_REQUESTED;
+	device->endpoint->timer(device->host, conn, CONN_REQUEST_TIMEOUT_MS);
+	conn_owe(device, conn, CONN_OWES_REQUEST);
+	return 0;
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * device_internal.h - what the files of the device share with each other and
+ * nobody else may include.
+ */
+#ifndef VSOCK_DEVICE_INTERNAL_H
+#define VSOCK_DEVICE_INTERNAL_H
+
+#include "virtio/iov.h"
+#include "vsock/device.h"
+
+/* --- device.c --- */
+
+/** Owe the guest an RST in answer to @pkt; never in answer to an RST. */
+void device_owe_rst(struct device *device, const struct pkt *pkt);
+
+/** Whether the TX ring must wait because too many RSTs are owed. */
+static inline bool device_is_congested(const struct device *device)
+{
+	return device->rst_count == DEVICE_MAX_RSTS;
+}
+
+/** Publish what was emitted and notify the guest if it wants that. Under the lock. */
+void device_publish_rx(struct device *device, struct rx_fill *fill);
+
+/** Give the guest what siblings sent, publish and notify. Under the lock. */
+void device_drain_inbox(struct device *device, struct rx_fill *fill);
+
+/* --- conn.c: steps that guest and host events share --- */
+
+/** Owe the guest the packets of CONN_OWES_* @bits. */
+void conn_owe(struct device *device, struct conn *conn, uint8_t bits);
+
+/** Put the connection on the list of those to be read, if it may be read. */
+void conn_wake_reader(struct device *device, struct conn *conn);
+
+/** Both sides end now: the host socket is closed, the guest gets an RST. */
+void conn_reset(struct device *device, struct conn *conn);
+
+/** The host side will not receive (and/or send) any more: tell the guest. */
+void conn_declare_shutdown(struct device *device, struct conn *conn, uint8_t flags);
+
+/** Close the host socket and give the connection back. */
+void conn_free(struct device *device, struct conn *conn);
+
+/** The guest's side is over: free it, or keep it until the host took its bytes. */
+void conn_detach_guest(struct device *device, struct conn *conn);
+
+/**
+ * conn_hand_on() - Give bytes of the guest to the host, keep what it does not take
+ *
+ * Afterwards the connection may be in another state or, when it was an orphan,
+ * freed.
+ */
+void conn_hand_on(struct device *device, struct conn *conn, const struct iovec *iov,
+		  size_t count, uint32_t bytes);
+
+/** Try to hand on what is kept. */
+void conn_flush(struct device *device, struct conn *conn);
+
+/** The host has taken all there was: do what waited for that. */
+void conn_drained(struct device *device, struct conn *conn);
+
+/* --- conn_guest.c --- */
+
+/** REQUEST of the guest; @old is the connection of that key, or NULL. */
+void conn_guest_request(struct device *device, const struct pkt *pkt, struct conn *old);
+
+/** Any other packet than REQUEST and RW. */
+void conn_guest_packet(struct device *device, struct conn *conn, const struct pkt *pkt);
+
+/**
+ * conn_guest_bytes() - Whether an RW packet may deliver its payload
+ *
+ * Takes note of the header's credit and of pkt->len bytes received.
+ *
+ * Return: true: hand the payload on; false: it is dropped, and what had to
+ * happen to the connection has happened
+ */
+bool conn_guest_bytes(struct device *device, struct conn *conn, const struct pkt *pkt) must_use;
+
+/* --- sibling.c --- */
+
+/** A packet for another guest. */
+void sibling_forward(struct device *device, const struct pkt *pkt, struct iov_cursor *payload);
+
+/** End the batch of packets to one sibling: publish, notify, unlock. */
+void sibling_flush(struct device *device);
+
+#endif

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * rx.c - fills the RX ring: what is owed to the guest, then the bytes of host
+ * programs, read straight into guest memory. Pure.
+ *
+ * Theory of operation
+ *
+ * What unblocks somebody comes first: control packets, RSTs, siblings' packets,
+ * then bytes, in turns of RX_QUANTUM_BYTES when several connections wait. A
+ * connection leaves the data list only for a reason that a later event ends:
+ * drained (the socket becomes readable again), no credit (a packet of the guest,
+ * or the probe timer), end of file. When buffers run out everything stays where
+ * it is and the driver's kick brings us back.
+ */
+#include <errno.h>
+
+#include "vsock/device_internal.h"
+
+static struct pkt conn_pkt(const struct device *device, const struct conn *conn, uint16_t op)
+{
+	return (struct pkt){
+		.src_cid = conn->host_cid,
+		.dst_cid = device->guest_cid,
+		.src_port = conn->host_port,
+		.dst_port = conn->guest_port,
+		.type = VSOCK_TYPE_STREAM,
+		.op = op,
+		.flags = op == VSOCK_OP_SHUTDOWN ? conn->host_shutdown : 0,
+		.buf_alloc = device->window,
+		.fwd_cnt = conn->in.fwd_cnt,
+	};
+}
+
+/* Send one owed packet and clear its bit. Return: false when there was no room. */
+static bool emit_owed(struct device *device, struct conn *conn, struct rx_fill *fill, uint8_t bit,
+		      uint16_t op)
+{
+	struct pkt pkt = conn_pkt(device, conn, op);
+
+	if ((conn->owes & bit) == 0)
+		return true;
+	if (!rx_emit(fill, &pkt))
+		return false;
+	conn->owes &= (uint8_t)~bit;
+	conn->in.reported = conn->in.fwd_cnt;
+	return true;
+}
+
+/* All that a connection owes, in order. Return: false when there was no room. */
+static bool emit_all_owed(struct device *device, struct conn *conn, struct rx_fill *fill)
+{
+	if ((conn->owes & CONN_OWES_REQUEST) != 0) {
+		if (!emit_owed(device, conn, fill, CONN_OWES_REQUEST, VSOCK_OP_REQUEST))
+			return false;
+		conn->request_sent = true;
+	}
+	if (!emit_owed(device, conn, fill, CONN_OWES_RESPONSE, VSOCK_OP_RESPONSE) ||
+	    !emit_owed(device, conn, fill, CONN_OWES_CREDIT_UPDATE, VSOCK_OP_CREDIT_UPDATE) ||
+	    !emit_owed(device, conn, fill, CONN_OWES_CREDIT_REQUEST, VSOCK_OP_CREDIT_REQUEST) ||
+	    !emit_owed(device, conn, fill, CONN_OWES_SHUTDOWN, VSOCK_OP_SHUTDOWN))
+		return false;
+	if ((conn->owes & CONN_OWES_RST) == 0)
+		return true;
+	if (!emit_owed(device, conn, fill, CONN_OWES_RST, VSOCK_OP_RST))
+		return false;
+	conn_free(device, conn);
+	return true;
+}
+
+static void run_control(struct device *device, struct rx_fill *fill)
+{
+	while (!list_empty(&device->ctl) && rx_fill_room(fill)) {
+		struct conn *conn = list_first(&device->ctl, struct conn, ctl);
+
+		/* off the list first: emitting the RST frees the connection */
+		list_remove(&conn->ctl);
+		if (!emit_all_owed(device, conn, fill)) {
+			list_append(&device->ctl, &conn->ctl);
+			return;
+		}
+	}
+}
+
+static void run_rsts(struct device *device, struct rx_fill *fill)
+{
+	while (device->rst_count > 0 && rx_fill_room(fill)) {
+		const struct device_rst *rst = &device->rsts[device->rst_first];
+		struct pkt pkt = {
+			.src_cid = rst->src_cid,
+			.dst_cid = device->guest_cid,
+			.src_port = rst->src_port,
+			.dst_port = rst->dst_port,
+			.type = rst->type,
+			.op = VSOCK_OP_RST,
+		};
+
+		if (!rx_emit(fill, &pkt))
+			return;
+		device->rst_first = (device->rst_first + 1) % DEVICE_MAX_RSTS;
+		device->rst_count--;
+	}
+}
+
+static void starve(struct device *device, struct conn *conn)
+{
+	list_remove(&conn->data);
+	conn->starved = true;
+	device->endpoint->timer(device->host, conn, CONN_PROBE_FIRST_MS << conn->probe_shift);
+}
+
+/* A read returned nothing or an error. */
+static void read_ended(struct device *device, struct conn *conn, ssize_t result)
+{
+	if (result == -EAGAIN) {
+		conn->readable = false;
+		list_remove(&conn->data);
+	} else if (result == -EFAULT) {
+		conn_reset(device, conn);
+	} else {
+		bool gone = result < 0 || conn->hung_up;
+
+		conn_declare_shutdown(device, conn,
+				      gone ? VSOCK_SHUTDOWN_BOTH : VSOCK_SHUTDOWN_SEND);
+	}
+}
+
+static uint32_t usable_credit(const struct conn *conn)
+{
+	if (conn->probe_shift == 0)
+		return credit_out_usable(&conn->out);
+	return credit_out_packets(&conn->out) > 0 ? credit_out_bytes(&conn->out) : 0;
+}
+
+/* Offer twice the buffers the last read filled: small messages do not pay for big ones. */
+static uint32_t packets_to_offer(const struct conn *conn)
+{
+	uint32_t guess = conn->read_guess < 2 ? 4 : 2u * conn->read_guess;
+
+	return min_u32(guess, credit_out_packets(&conn->out));
+}
+
+/* One read of at most @quantum bytes. Return: false when the ring is empty. */
+static bool read_once(struct device *device, struct conn *conn, struct rx_fill *fill,
+		      uint32_t quantum)
+{
+	struct pkt pkt = conn_pkt(device, conn, VSOCK_OP_RW);
+	uint32_t credit = usable_credit(conn);
+	struct rx_slots *slots = &fill->scratch->slots;
+	bool drained = false;
+	ssize_t got;
+
+	if (credit == 0) {
+		starve(device, conn);
+		return true;
+	}
+	if (!rx_take_slots(fill, &pkt, min_u32(credit, quantum), packets_to_offer(conn), slots))
+		return false;
+	conn->in.reported = conn->in.fwd_cnt;
+	got = device->endpoint->recv(device->host, conn, fill->scratch->rx_pieces,
+					  slots->pieces, &drained);
+	if (got <= 0) {
+		rx_commit_slots(fill, &pkt, slots, 0, &conn->out);
+		read_ended(device, conn, got);
+		return true;
+	}
+	conn->read_guess = (uint8_t)rx_commit_slots(fill, &pkt, slots, (uint32_t)got, &conn->out);
+	if (drained) {
+		conn->readable = false;
+		list_remove(&conn->data);
+	}
+	return true;
+}
+
+static void run_data(struct device *device, struct rx_fill *fill)
+{
+	while (!list_empty(&device->data) && rx_fill_room(fill)) {
+		struct conn *conn = list_first(&device->data, struct conn, data);
+		bool alone = conn->data.next == &device->data;
+		uint32_t quantum = alone ? UINT32_MAX : RX_QUANTUM_BYTES;
+
+		list_remove(&conn->data);
+		list_append(&device->data, &conn->data);
+		if (!read_once(device, conn, fill, quantum))
+			return;
+		device_publish_rx(device, fill);
+	}
+}
+
+/* Whether anything could be emitted if the ring had room. */
+static bool has_work(const struct device *device)
+{
+	return !list_empty(&device->ctl) || device->rst_count > 0 ||
+	       !list_empty(&device->inbox.ready) || !list_empty(&device->data);
+}
+
+static void give_up_ring(struct device *device)
+{
+	device->rx = NULL;
+	device->env->ring_broken(device->ctx, VSOCK_RING_RX);
+}
+
+bool device_run_rx(struct device *device)
+{
+	bool congested = device_is_congested(device);
+	struct rx_fill fill;
+	bool more;
+
+	device->env->lock(device->ctx);
+	if (device->rx != NULL && device->rx->broken) /* a sibling's owner saw it */
+		give_up_ring(device);
+	if (device->rx == NULL || !has_work(device)) {
+		device->env->unlock(device->ctx);
+		return false;
+	}
+	fill = rx_fill_begin(device->rx, device->scratch);
+	run_control(device, &fill);
+	run_rsts(device, &fill);
+	inbox_drain(&device->inbox, &fill);
+	run_data(device, &fill);
+	run_control(device, &fill); /* reading may have found an end */
+	device_publish_rx(device, &fill);
+	more = !fill.starved && has_work(device);
+	if (device->rx->broken)
+		give_up_ring(device);
+	device->env->unlock(device->ctx);
+	return more || (congested && !device_is_congested(device));
+}

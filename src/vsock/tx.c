@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * tx.c - drains the TX ring: where does a packet of the guest go? Pure.
+ *
+ * Theory of operation
+ *
+ * Every chain is given back in the same burst, whatever it held: a packet that
+ * cannot go anywhere at once is copied, answered or dropped, so the ring never
+ * waits for one connection. The exception is the specification's: when too many
+ * RSTs are owed (device_is_congested) nothing is taken until the guest gives
+ * RX buffers.
+ *
+ * Payload is not copied on the fast path: consecutive packets of a connection
+ * gather in scratch->tx_batch and leave by one send, before any other packet
+ * is handled and before the used index is published.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "vsock/device_internal.h"
+
+static void flush_batch(struct device *device)
+{
+	struct tx_batch batch = device->batch;
+
+	if (batch.conn == NULL)
+		return;
+	memset(&device->batch, 0, sizeof(device->batch));
+	conn_hand_on(device, batch.conn, device->scratch->tx_batch, batch.pieces, batch.bytes);
+}
+
+/* Gather @len bytes of payload; a full batch leaves on the way. */
+static void gather(struct device *device, struct conn *conn, struct iov_cursor *payload,
+		   uint32_t len)
+{
+	struct tx_batch *batch = &device->batch;
+
+	while (len > 0) {
+		size_t before = payload->left;
+		uint32_t taken;
+
+		if (batch->pieces == ENDPOINT_MAX_PIECES)
+			flush_batch(device);
+		if (conn->state != CONN_ESTABLISHED) /* the flush ended it */
+			return;
+		batch->conn = conn;
+		batch->pieces += (uint32_t)iov_slice(payload, len,
+						     device->scratch->tx_batch + batch->pieces,
+						     ENDPOINT_MAX_PIECES - batch->pieces);
+		taken = (uint32_t)(before - payload->left);
+		batch->bytes += taken;
+		len -= taken;
+	}
+}
+
+static bool same_conn(const struct device *device, const struct pkt *pkt)
+{
+	const struct conn *conn = device->batch.conn;
+
+	return conn != NULL && pkt->src_port == conn->guest_port &&
+	       pkt->dst_port == conn->host_port && pkt->dst_cid == conn->host_cid;
+}
+
+static void host_packet(struct device *device, const struct pkt *pkt, struct iov_cursor *payload)
+{
+	struct conn *conn;
+
+	if (pkt->op == VSOCK_OP_RW && same_conn(device, pkt)) {
+		conn = device->batch.conn;
+	} else {
+		flush_batch(device);
+		conn = conntab_find(&device->conns, pkt->src_port, pkt->dst_port,
+				    (uint32_t)pkt->dst_cid);
+	}
+	if (pkt->op == VSOCK_OP_REQUEST) {
+		conn_guest_request(device, pkt, conn);
+	} else if (conn == NULL) {
+		device_owe_rst(device, pkt);
+	} else if (pkt->op != VSOCK_OP_RW) {
+		conn_guest_packet(device, conn, pkt);
+	} else if (conn_guest_bytes(device, conn, pkt)) {
+		gather(device, conn, payload, pkt->len);
+	}
+}
+
+static bool is_host(const struct device *device, const struct pkt *pkt)
+{
+	return pkt->dst_cid == VSOCK_CID_HOST || (device->any_cid && pkt->dst_cid <= UINT32_MAX);
+}
+
+/* A packet that cannot be what it says ends its connection, visibly. */
+static void malformed_packet(struct device *device, struct pkt *pkt)
+{
+	struct iov_cursor nothing = { 0 };
+
+	device->env->guest_error(device->ctx, "packet length or type makes no sense");
+	device_owe_rst(device, pkt);
+	pkt->op = VSOCK_OP_RST;
+	pkt->len = 0;
+	if (pkt->type != VSOCK_TYPE_STREAM)
+		return;
+	if (is_host(device, pkt))
+		host_packet(device, pkt, &nothing);
+	else
+		sibling_forward(device, pkt, &nothing);
+}
+
+static void packet(struct device *device, struct iov_cursor *chain)
+{
+	uint8_t header[VSOCK_HDR_BYTES];
+	struct pkt pkt;
+
+	if (iov_copy_out(chain, header, sizeof(header)) != sizeof(header)) {
+		device->env->guest_error(device->ctx, "packet shorter than its header");
+		return;
+	}
+	pkt_decode(&pkt, header);
+	if (pkt.src_cid != device->guest_cid) {
+		device->env->guest_error(device->ctx, "source CID is not the guest's");
+		return;
+	}
+	if (!is_host(device, &pkt) || device->sibling.peer != NULL)
+		flush_batch(device);
+	if (is_host(device, &pkt) && device->sibling.peer != NULL)
+		sibling_flush(device);
+	if (pkt.type != VSOCK_TYPE_STREAM || pkt.len > VSOCK_MAX_PAYLOAD || pkt.len > chain->left)
+		malformed_packet(device, &pkt);
+	else if (is_host(device, &pkt))
+		host_packet(device, &pkt, chain);
+	else
+		sibling_forward(device, &pkt, chain);
+}
+
+/* Take and handle up to the budget. Return: bytes, or a result of vring_pop() <= 0. */
+static int drain(struct device *device)
+{
+	uint32_t bytes = 0;
+
+	for (uint32_t n = 0; n < TX_BUDGET_CHAINS && bytes < TX_BUDGET_BYTES; n++) {
+		struct vring_chain chain;
+		struct iov_cursor cursor;
+		int got;
+
+		if (device_is_congested(device))
+			return -EAGAIN;
+		got = vring_pop(device->tx, &chain, device->scratch->tx_chain, VRING_MAX_PIECES);
+		if (got != 1)
+			return got;
+		cursor = iov_begin(device->scratch->tx_chain, chain.readable);
+		packet(device, &cursor);
+		vring_push(device->tx, chain.head, 0);
+		bytes += (uint32_t)min_size(chain.readable_bytes, VSOCK_MAX_PAYLOAD);
+	}
+	return 1;
+}
+
+bool device_run_tx(struct device *device)
+{
+	int result;
+
+	if (device->tx == NULL)
+		return false;
+	vring_disable_kick(device->tx);
+	result = drain(device);
+	flush_batch(device);
+	sibling_flush(device);
+	if (vring_publish(device->tx))
+		device->env->notify(device->ctx, VSOCK_RING_TX);
+	if (result < 0 && result != -EAGAIN) {
+		device->tx = NULL;
+		device->env->ring_broken(device->ctx, VSOCK_RING_TX);
+	}
+	if (result != 0)
+		return result > 0; /* congested: device_run_rx() makes room first */
+	return vring_enable_kick(device->tx);
+}
