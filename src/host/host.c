@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * host.c - listening sockets of the host side: accepts clients and hands them
+ * to host_conn.c. Knows nothing of connections.
+ *
+ * Listeners are level-triggered: what one turn leaves comes again in the next.
+ * When descriptors run out a listener is not watched for ACCEPT_PAUSE_MS, since
+ * a client that cannot be accepted would otherwise wake us for ever.
+ */
+#include "host/host.h"
+
+#include <errno.h>
+#include <linux/vm_sockets.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+
+#define ACCEPTS_PER_TURN 64
+#define ACCEPT_PAUSE_MS 100u
+#define VSOCK_BACKLOG 128
+
+static uint32_t peer_port(const struct host_listener *listener, const struct sockaddr_vm *peer)
+{
+	return listener->host->forward_cid == 0 ? 0 : peer->svm_port;
+}
+
+static void pause_accepting(struct host_listener *listener, int err)
+{
+	log_warning(listener->host->tag, "cannot accept host programs for now: %s", strerror(err));
+	if (loop_modify(listener->host->loop, &listener->source, 0) == 0)
+		(void)!loop_arm(listener->host->loop, &listener->resume, ACCEPT_PAUSE_MS);
+}
+
+static void resume_accepting(struct timer *timer)
+{
+	struct host_listener *listener = container_of(timer, struct host_listener, resume);
+
+	(void)!loop_modify(listener->host->loop, &listener->source, EPOLLIN);
+}
+
+static void on_client(struct loop_source *source, uint32_t events)
+{
+	struct host_listener *listener = container_of(source, struct host_listener, source);
+
+	(void)events;
+	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+		struct sockaddr_vm peer = { 0 };
+		socklen_t len = sizeof(peer);
+		struct sockaddr *address = (struct sockaddr *)&peer;
+		bool is_vsock = listener->host->forward_cid != 0;
+		int fd = accept4(listener->fd, is_vsock ? address : NULL, is_vsock ? &len : NULL,
+				 SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
+			       errno == ENOBUFS))
+			pause_accepting(listener, errno);
+		if (fd < 0)
+			return;
+		host_conn_accepted(listener->host, fd, listener, peer_port(listener, &peer));
+	}
+}
+
+static int watch(struct host *host, struct host_listener *listener, int fd)
+{
+	listener->host = host;
+	listener->fd = fd;
+	listener->source.on_event = on_client;
+	listener->resume.on_expire = resume_accepting;
+	return loop_add(host->loop, &listener->source, fd, EPOLLIN);
+}
+
+static int open_uds(struct host *host, const char *path, char *culprit)
+{
+	int err;
+
+	snprintf(culprit, HOST_CULPRIT_BYTES, "%s", path);
+	err = unix_address(&host->dial, path);
+	if (err < 0)
+		return err;
+	host->dial_prefix = strlen(path) + 1;
+	host->dial.sun_path[host->dial_prefix - 1] = '_';
+	err = unix_listener_open(&host->uds, path);
+	if (err < 0)
+		return err;
+	host->listener_count = 1;
+	return watch(host, &host->listeners[0], host->uds.fd);
+}
+
+/* The reference listens on every CID this host answers to, so do we. */
+static int open_vsock(struct host *host, struct host_listener *listener, uint32_t port)
+{
+	struct sockaddr_vm address = {
+		.svm_family = AF_VSOCK,
+		.svm_cid = VMADDR_CID_ANY,
+		.svm_port = port,
+	};
+	int fd scoped_fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int err;
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    listen(fd, VSOCK_BACKLOG) < 0)
+		return -errno;
+	listener->guest_port = port;
+	err = watch(host, listener, fd);
+	if (err == 0)
+		fd_take(&fd);
+	else
+		listener->fd = -1;
+	return err;
+}
+
+static int open_forwards(struct host *host, const struct host_params *params, char *culprit)
+{
+	for (size_t i = 0; i < params->forward_listen_count; i++) {
+		int err;
+
+		snprintf(culprit, HOST_CULPRIT_BYTES, "AF_VSOCK port %u", params->forward_listen[i]);
+		host->listeners[i].source.fd = -1;
+		err = open_vsock(host, &host->listeners[i], params->forward_listen[i]);
+		if (err < 0)
+			return err;
+		host->listener_count++;
+	}
+	return 0;
+}
+
+int host_open(struct host *host, const struct host_params *params, char *culprit)
+{
+	size_t count = params->uds_path != NULL ? 1 : params->forward_listen_count;
+	int err;
+
+	memset(host, 0, sizeof(*host));
+	host->uds.fd = -1;
+	host->loop = params->loop;
+	host->device = params->device;
+	host->tag = params->tag;
+	host->forward_cid = params->forward_cid;
+	snprintf(culprit, HOST_CULPRIT_BYTES, "memory");
+	host->listeners = calloc(count + 1, sizeof(*host->listeners));
+	if (host->listeners == NULL)
+		return -ENOMEM;
+	if (params->uds_path != NULL)
+		err = open_uds(host, params->uds_path, culprit);
+	else
+		err = open_forwards(host, params, culprit);
+	if (err < 0)
+		host_close(host);
+	return err;
+}
+
+void host_close(struct host *host)
+{
+	for (size_t i = 0; i < host->listener_count; i++) {
+		struct host_listener *listener = &host->listeners[i];
+
+		loop_del(host->loop, &listener->source);
+		loop_disarm(host->loop, &listener->resume);
+		if (host->forward_cid != 0)
+			fd_close(&listener->fd);
+	}
+	host->listener_count = 0;
+	unix_listener_close(&host->uds);
+	free(host->listeners);
+	host->listeners = NULL;
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * host.h - the host side of one guest: listening sockets for host programs and
+ * the sockets behind its connections.
+ *
+ * Context: everything on the owning loop's thread (open and close: before it
+ * runs, after it stopped).
+ */
+#ifndef HOST_HOST_H
+#define HOST_HOST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/un.h>
+
+#include "base/compiler.h"
+#include "host/unix_listener.h"
+#include "loop/loop.h"
+#include "vsock/device.h"
+
+/** One listening socket. */
+struct host_listener {
+	struct loop_source source;
+	struct timer resume; /* armed while descriptors are short */
+	struct host *host;
+	uint32_t guest_port; /* forwarding: where its connections go */
+	int fd;
+};
+
+struct host {
+	struct loop *loop;
+	struct device *device;
+	const char *tag;         /* for the log */
+	struct sockaddr_un dial; /* uds-path and '_', the port is appended */
+	size_t dial_prefix;      /* length up to and including '_' */
+	uint32_t forward_cid;    /* 0: Unix sockets */
+	struct unix_listener uds;
+	struct host_listener *listeners;
+	size_t listener_count;
+};
+
+struct host_params {
+	struct loop *loop;
+	struct device *device;         /* stays valid until host_close() */
+	const char *tag;
+	const char *uds_path;          /* NULL when forwarding */
+	uint32_t forward_cid;
+	const uint32_t *forward_listen; /* AF_VSOCK ports carried into the guest */
+	size_t forward_listen_count;
+};
+
+/** How the device reaches host programs; its ctx is the struct host. */
+extern const struct endpoint_ops host_endpoint;
+
+/** Size of a connection with its socket, for device_params.conn_bytes. */
+size_t host_conn_bytes(void) must_use;
+
+/**
+ * host_open() - Listen
+ * @culprit: output on failure: what could not be listened on, room for
+ *           HOST_CULPRIT_BYTES
+ *
+ * Return: 0 or -errno as unix_listener_open()
+ */
+int host_open(struct host *host, const struct host_params *params, char *culprit) must_use;
+
+#define HOST_CULPRIT_BYTES 160u
+
+/** Close the listening sockets; connections belong to the device. */
+void host_close(struct host *host);
+
+/** A listener's new client. Returns false to stop accepting for now. */
+void host_conn_accepted(struct host *host, int fd, const struct host_listener *from,
+			uint32_t peer_port);
+
+#endif
