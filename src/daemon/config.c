@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * config.c - from argc and argv to a validated struct config.
+ *
+ * Order: the command line is read completely, then the file it names, then the
+ * VMs are judged together; only then is anything handed out. Opens nothing but
+ * that file, prints only to the streams it was given.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/config.h"
+#include "daemon/config_private.h"
+
+static void vm_config_free(struct vm_config *vm)
+{
+	free(vm->socket);
+	free(vm->uds_path);
+	free(vm->forward_listen);
+	for (size_t i = 0; i < vm->group_count; i++)
+		free(vm->groups[i]);
+	free(vm->groups);
+}
+
+static void draft_free(struct config_draft *draft)
+{
+	for (size_t i = 0; i < draft->vm_count; i++)
+		vm_config_free(&draft->vms[i].vm);
+	free(draft->vms);
+}
+
+int config_add_vm(struct config_draft *draft, struct vm_draft **vm)
+{
+	struct vm_draft *grown = draft->vms;
+
+	if (draft->vm_count >= CONFIG_MAX_VMS)
+		return -E2BIG;
+	if (draft->vm_count == draft->vm_room) {
+		size_t room = draft->vm_room ? 2 * draft->vm_room : 4;
+
+		grown = reallocarray(draft->vms, room, sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		draft->vms = grown;
+		draft->vm_room = room;
+	}
+	grown += draft->vm_count++;
+	*grown = (struct vm_draft){
+		.vm.guest_cid = CONFIG_DEFAULT_GUEST_CID,
+		.vm.tx_buffer_size = CONFIG_DEFAULT_TX_BUFFER_SIZE,
+		.vm.queue_size = CONFIG_DEFAULT_QUEUE_SIZE,
+	};
+	*vm = grown;
+	return 0;
+}
+
+/* CPUs this process may use; more than fit a cpu_set_t are counted as the kernel does. */
+static uint32_t usable_cpus(void)
+{
+	cpu_set_t set;
+	long online = 0;
+
+	if (sched_getaffinity(0, sizeof(set), &set) == 0)
+		return (uint32_t)CPU_COUNT(&set);
+	online = sysconf(_SC_NPROCESSORS_ONLN);
+	if (online < 1)
+		return 1;
+	return online < (long)CONFIG_MAX_THREADS ? (uint32_t)online : CONFIG_MAX_THREADS;
+}
+
+static uint32_t thread_count(const struct config_draft *draft)
+{
+	uint32_t threads = draft->by_file.threads;
+
+	if (draft->by_option.marks.given[KEY_THREADS])
+		threads = draft->by_option.threads;
+	if (threads == 0)
+		threads = min_u32(usable_cpus(), CONFIG_MAX_THREADS);
+	return min_u32(threads, (uint32_t)draft->vm_count);
+}
+
+static int add_default_group(struct vm_draft *draft)
+{
+	const struct config_where where = { 0 };
+	const struct config_target target = { .fields = &draft->vm, .marks = &draft->marks };
+
+	if (draft->vm.group_count > 0)
+		return 0;
+	return config_key_add(&target, &where, KEY_GROUPS, CONFIG_DEFAULT_GROUP);
+}
+
+/* Moves what a checked draft holds into the result. */
+static int finish(struct config_draft *draft, struct config *config)
+{
+	struct vm_config *vms = NULL;
+
+	for (size_t i = 0; i < draft->vm_count; i++) {
+		int ret = add_default_group(&draft->vms[i]);
+
+		if (ret)
+			return ret;
+	}
+	vms = calloc(draft->vm_count, sizeof(*vms));
+	if (!vms)
+		return -ENOMEM;
+	for (size_t i = 0; i < draft->vm_count; i++) {
+		vms[i] = draft->vms[i].vm;
+		draft->vms[i].vm = (struct vm_config){ 0 };
+	}
+	*config = (struct config){
+		.vms = vms,
+		.vm_count = draft->vm_count,
+		.threads = thread_count(draft),
+		.log_level = draft->by_option.marks.given[KEY_LOG_LEVEL]
+				     ? draft->by_option.log_level
+				     : draft->by_file.log_level,
+	};
+	return 0;
+}
+
+static int read_and_check(struct config_draft *draft, struct config *config, int argc, char **argv,
+			  FILE *out)
+{
+	int ret = config_read_args(draft, argc, argv, out);
+
+	if (ret)
+		return ret;
+	if (draft->file) {
+		ret = config_read_file(draft);
+		if (ret)
+			return ret;
+	}
+	ret = config_check(draft);
+	if (ret)
+		return ret;
+	return finish(draft, config);
+}
+
+enum config_result config_load(struct config *config, int argc, char **argv, FILE *out, FILE *err)
+{
+	struct config_draft draft = {
+		.by_option.log_level = LOG_NOTICE,
+		.by_file.log_level = LOG_NOTICE,
+		.err = err,
+	};
+	int ret = 0;
+
+	*config = (struct config){ 0 };
+	ret = read_and_check(&draft, config, argc, argv, out);
+	draft_free(&draft);
+	if (ret < 0 && ret != -EINVAL)
+		(void)fprintf(err, "%s: %s\n", CONFIG_PROGRAM, strerrordesc_np(-ret));
+	if (ret < 0)
+		return CONFIG_ERROR;
+	return ret > 0 ? CONFIG_DONE : CONFIG_RUN;
+}
+
+void config_free(struct config *config)
+{
+	for (size_t i = 0; i < config->vm_count; i++)
+		vm_config_free(&config->vms[i]);
+	free(config->vms);
+	*config = (struct config){ 0 };
+}
+
+static bool is_member(const struct vm_config *vm, const char *group)
+{
+	for (size_t i = 0; i < vm->group_count; i++) {
+		if (strcmp(vm->groups[i], group) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool config_share_group(const struct vm_config *a, const struct vm_config *b)
+{
+	for (size_t i = 0; i < a->group_count; i++) {
+		if (is_member(b, a->groups[i]))
+			return true;
+	}
+	return false;
+}

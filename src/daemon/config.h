@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * config.h - options and configuration file into one validated structure.
+ *
+ * May read the configuration file; creates, removes and opens nothing else.
+ */
+#ifndef DAEMON_CONFIG_H
+#define DAEMON_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/compiler.h"
+#include "base/log.h"
+
+#define CONFIG_PROGRAM "vhost-device-vsock"
+
+#define CONFIG_DEFAULT_GUEST_CID 3u
+#define CONFIG_MIN_GUEST_CID 3u           /* 0 to 2 are hypervisor, local and host */
+#define CONFIG_MAX_GUEST_CID 4294967294u  /* 2^32-1 is VMADDR_CID_ANY */
+#define CONFIG_DEFAULT_TX_BUFFER_SIZE (256u * 1024u)
+/* One page: a smaller window would cost a credit update for almost every packet. */
+#define CONFIG_MIN_TX_BUFFER_SIZE 4096u
+/* What one stalled connection may make us hold; far above what a guest ever uses. */
+#define CONFIG_MAX_TX_BUFFER_SIZE (64u * 1024u * 1024u)
+#define CONFIG_DEFAULT_QUEUE_SIZE 1024u
+#define CONFIG_MAX_QUEUE_SIZE 32768u      /* virtio's own limit */
+#define CONFIG_DEFAULT_GROUP "default"
+#define CONFIG_MAX_THREADS 256u
+#define CONFIG_MAX_VMS 4096u
+#define CONFIG_MAX_LIST 1024              /* ports or groups of one VM */
+#define CONFIG_MAX_FILE_BYTES (1024u * 1024u)
+
+/** One guest and its sockets. */
+struct vm_config {
+	uint32_t guest_cid;       /* unique among the VMs */
+	char *socket;             /* where the VMM connects; fits sun_path, no other path's */
+	char *uds_path;           /* host side, "_PORT" still fits; NULL in forward mode */
+	uint32_t forward_cid;     /* AF_VSOCK CID guest connections go to; 0 if uds_path */
+	uint32_t *forward_listen; /* AF_VSOCK ports carried into the guest, each once */
+	size_t forward_listen_count;
+	uint32_t tx_buffer_size;  /* window given to the guest per connection, bytes */
+	uint32_t queue_size;      /* largest ring accepted, entries; a power of two */
+	char **groups;            /* never empty after validation */
+	size_t group_count;
+};
+
+/** Everything the daemon was told; immutable after config_load(). */
+struct config {
+	struct vm_config *vms;
+	size_t vm_count;      /* >= 1 */
+	uint32_t threads;     /* workers: 1 to min(CPUs or as given, vm_count) */
+	enum log_level log_level;
+};
+
+enum config_result {
+	CONFIG_RUN,   /* @config is filled: serve */
+	CONFIG_DONE,  /* --help or --version was printed: exit 0 */
+	CONFIG_ERROR, /* one line was printed to @err: exit 2 */
+};
+
+/**
+ * config_load() - Parse the command line and, if named, the file
+ * @config: output; empty unless CONFIG_RUN; release with config_free()
+ * @argc:   as main() got it; argv[0] is not looked at
+ * @argv:   as main() got it; not modified, not referred to after the return
+ * @out:    where --help and --version go
+ * @err:    where the one line about an error goes
+ *
+ * The line has the form "vhost-device-vsock: WHERE: 'VALUE': expected ...",
+ * WHERE being "--option", "--vm N: key" or "FILE:LINE: key"; what the operator
+ * wrote is escaped, so it is one line whatever the input was.
+ *
+ * Return: see enum config_result
+ * Context: start-up, before other threads exist; blocks only on reading the
+ *          file (which may be a pipe)
+ */
+enum config_result config_load(struct config *config, int argc, char **argv, FILE *out,
+			       FILE *err) must_use;
+
+/** Free what config_load() allocated and empty @config; legal on an empty one. */
+void config_free(struct config *config);
+
+/** Whether two guests share a group; both validated. */
+bool config_share_group(const struct vm_config *a, const struct vm_config *b) must_use;
+
+#endif

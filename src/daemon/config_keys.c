@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * config_keys.c - the one table of keys, the parsers of their values, --help.
+ *
+ * An option, a key of --vm and a key of the file are the same row. To add one:
+ * a name in enum config_key_id, a row here, a field, a line in the man page.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/config_private.h"
+
+#define STRING_OF(x) #x
+#define STRING(x) STRING_OF(x)
+
+/* sun_path of AF_UNIX addresses, without its terminating NUL */
+#define MAX_PATH_BYTES 107u
+/* A guest's port is appended to uds-path: at most "_4294967295". */
+#define MAX_UDS_PATH_BYTES (MAX_PATH_BYTES - 11u)
+/* 2^32-1 is VMADDR_PORT_ANY and VMADDR_CID_ANY: wildcards, not addresses */
+#define MAX_ADDRESS 4294967294u
+
+#define UNKNOWN_NAMES_ROOM 256u
+
+/* Decimal digits only: no sign, no space, no overflow. */
+static int parse_number(const char *text, uint32_t min, uint32_t max, uint32_t *number)
+{
+	uint64_t value = 0;
+
+	if (*text == '\0')
+		return -EINVAL;
+	for (const char *p = text; *p != '\0'; p++) {
+		if (*p < '0' || *p > '9')
+			return -EINVAL;
+		value = value * 10 + (uint64_t)(*p - '0');
+		if (value > max)
+			return -EINVAL;
+	}
+	if (value < min)
+		return -EINVAL;
+	*number = (uint32_t)value;
+	return 0;
+}
+
+static int set_number(const struct config_key *key, void *field, const char *text)
+{
+	return parse_number(text, key->min, key->max, field);
+}
+
+static int set_power_of_two(const struct config_key *key, void *field, const char *text)
+{
+	uint32_t number = 0;
+
+	if (parse_number(text, key->min, key->max, &number) || (number & (number - 1)) != 0)
+		return -EINVAL;
+	*(uint32_t *)field = number;
+	return 0;
+}
+
+static int set_path(const struct config_key *key, void *field, const char *text)
+{
+	size_t len = strlen(text);
+	char *copy = NULL;
+
+	if (len < key->min || len > key->max)
+		return -EINVAL;
+	copy = strdup(text);
+	if (!copy)
+		return -ENOMEM;
+	*(char **)field = copy;
+	return 0;
+}
+
+static int add_port(const struct config_key *key, void *field, const char *text)
+{
+	struct vm_config *vm = field;
+	uint32_t port = 0;
+	uint32_t *grown = NULL;
+
+	if (parse_number(text, key->min, key->max, &port))
+		return -EINVAL;
+	if (vm->forward_listen_count >= CONFIG_MAX_LIST)
+		return -EINVAL;
+	for (size_t i = 0; i < vm->forward_listen_count; i++) {
+		if (vm->forward_listen[i] == port)
+			return -EINVAL;
+	}
+	grown = reallocarray(vm->forward_listen, vm->forward_listen_count + 1, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	grown[vm->forward_listen_count++] = port;
+	vm->forward_listen = grown;
+	return 0;
+}
+
+static int add_group(maybe_unused const struct config_key *key, void *field, const char *text)
+{
+	struct vm_config *vm = field;
+	char **grown = NULL;
+	char *copy = NULL;
+
+	if (*text == '\0' || vm->group_count >= CONFIG_MAX_LIST)
+		return -EINVAL;
+	grown = reallocarray(vm->groups, vm->group_count + 1, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	vm->groups = grown;
+	copy = strdup(text);
+	if (!copy)
+		return -ENOMEM;
+	grown[vm->group_count++] = copy;
+	return 0;
+}
+
+static int set_level(maybe_unused const struct config_key *key, void *field, const char *text)
+{
+	return log_level_parse(text, field);
+}
+
+#define VM_FIELD(member) .offset = offsetof(struct vm_config, member)
+#define VM_LIST .offset = 0, .is_list = true /* the parser needs pointer and count */
+#define GLOBAL_FIELD(member) .offset = offsetof(struct config_globals, member)
+
+static const struct config_key keys[KEY_COUNT] = {
+	[KEY_GUEST_CID] = {
+		.name = "guest-cid", .arg = "CID", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "a CID", .min = CONFIG_MIN_GUEST_CID, .max = CONFIG_MAX_GUEST_CID,
+		.preset = CONFIG_DEFAULT_GUEST_CID, .set = set_number, VM_FIELD(guest_cid),
+		.help = "Context identifier of the guest, its address; each VM needs its own.",
+	},
+	[KEY_SOCKET] = {
+		.name = "socket", .arg = "PATH", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "a path with a length", .min = 1, .max = MAX_PATH_BYTES, .unit = " bytes",
+		.set = set_path, VM_FIELD(socket),
+		.help = "Unix socket to create for the VMM (vhost-user). Required.",
+	},
+	[KEY_UDS_PATH] = {
+		.name = "uds-path", .arg = "PATH", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "a path with a length", .min = 1, .max = MAX_UDS_PATH_BYTES,
+		.unit = " bytes ('_PORT' is appended to it)", .set = set_path, VM_FIELD(uds_path),
+		.help = "Unix socket to create for programs of the host that connect to the\n"
+			"guest; a guest that connects to port P of the host reaches PATH_P.",
+	},
+	[KEY_FORWARD_CID] = {
+		.name = "forward-cid", .arg = "CID", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "a CID", .min = 1, .max = MAX_ADDRESS, .set = set_number,
+		VM_FIELD(forward_cid),
+		.help = "Instead of uds-path: carry the guest's connections to this CID\n"
+			"by AF_VSOCK (1 is the host itself).",
+	},
+	[KEY_FORWARD_LISTEN] = {
+		.name = "forward-listen", .arg = "PORTS",
+		.scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "up to " STRING(CONFIG_MAX_LIST) " different ports joined by '+',",
+		.max = MAX_ADDRESS, .set = add_port, VM_LIST,
+		.help = "With forward-cid: AF_VSOCK ports of the host that lead into the guest,\n"
+			"joined by '+'.",
+	},
+	[KEY_TX_BUFFER_SIZE] = {
+		.name = "tx-buffer-size", .arg = "BYTES", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "a number of bytes", .min = CONFIG_MIN_TX_BUFFER_SIZE,
+		.max = CONFIG_MAX_TX_BUFFER_SIZE, .preset = CONFIG_DEFAULT_TX_BUFFER_SIZE,
+		.set = set_number, VM_FIELD(tx_buffer_size),
+		.help = "What a guest may send on a connection before the host has read it.",
+	},
+	[KEY_QUEUE_SIZE] = {
+		.name = "queue-size", .arg = "ENTRIES", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "a power of two", .min = 1, .max = CONFIG_MAX_QUEUE_SIZE,
+		.preset = CONFIG_DEFAULT_QUEUE_SIZE, .set = set_power_of_two, VM_FIELD(queue_size),
+		.help = "Largest virtqueue that is accepted from the VMM.",
+	},
+	[KEY_GROUPS] = {
+		.name = "groups", .arg = "NAMES", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "up to " STRING(CONFIG_MAX_LIST) " names joined by '+', none of them empty",
+		.preset_text = CONFIG_DEFAULT_GROUP, .set = add_group, VM_LIST,
+		.help = "Groups the guest belongs to, joined by '+'; guests that share one\n"
+			"reach each other.",
+	},
+	[KEY_VM] = {
+		.name = "vm", .arg = "KEY=VALUE,...", .scope = CONFIG_IN_OPTION,
+		.what = "KEY=VALUE pairs separated by ','",
+		.help = "One VM by the keys above; give it again for each further VM.",
+	},
+	[KEY_CONFIG] = {
+		.name = "config", .arg = "FILE", .scope = CONFIG_IN_OPTION,
+		.what = "a readable file",
+		.help = "Read the VMs from a YAML file: a list 'vms' of mappings with the keys\n"
+			"above; 'threads' and 'log-level' may stand beside it.",
+	},
+	[KEY_VMS] = {
+		.name = "vms", .arg = "LIST", .scope = CONFIG_IN_FILE,
+		.what = "a list with at least one VM",
+	},
+	[KEY_THREADS] = {
+		.name = "threads", .arg = "N", .scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
+		.what = "a number", .min = 0, .max = CONFIG_MAX_THREADS, .set = set_number,
+		GLOBAL_FIELD(threads), .preset_text = "0, which means one per usable CPU",
+		.help = "Worker threads that share the VMs; there are never more than VMs.",
+	},
+	[KEY_LOG_LEVEL] = {
+		.name = "log-level", .arg = "NAME", .scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
+		.what = "one of error, warning, notice, info, debug, trace", .set = set_level,
+		GLOBAL_FIELD(log_level), .preset_text = "notice",
+		.help = "What is logged: error, warning, notice, info, debug or trace.",
+	},
+	[KEY_HELP] = {
+		.name = "help", .scope = CONFIG_IN_OPTION, .letter = 'h',
+		.help = "Print this help and stop.",
+	},
+	[KEY_VERSION] = {
+		.name = "version", .scope = CONFIG_IN_OPTION, .letter = 'V',
+		.help = "Print the version and stop.",
+	},
+};
+
+const struct config_key *config_key(enum config_key_id id)
+{
+	return &keys[id];
+}
+
+static bool name_matches(const char *key, const char *name, size_t len)
+{
+	if (strlen(key) != len)
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		if (key[i] != (name[i] == '_' ? '-' : name[i]))
+			return false;
+	}
+	return true;
+}
+
+int config_key_find(const char *name, size_t len, unsigned int scope, enum config_key_id *id)
+{
+	for (unsigned int i = 0; i < KEY_COUNT; i++) {
+		if ((keys[i].scope & scope) && name_matches(keys[i].name, name, len)) {
+			*id = (enum config_key_id)i;
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+int config_key_unknown(FILE *err, const struct config_where *where, const char *name,
+		       unsigned int scope)
+{
+	char names[UNKNOWN_NAMES_ROOM];
+	size_t used = 0;
+
+	for (unsigned int i = 0; i < KEY_COUNT && used < sizeof(names); i++) {
+		if (!(keys[i].scope & scope))
+			continue;
+		used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s",
+					 used > 0 ? ", " : "", keys[i].name);
+	}
+	return config_report(err, where, name, "expected one of %s", names);
+}
+
+int config_key_refuse(FILE *err, const struct config_where *where, enum config_key_id id,
+		      const char *value)
+{
+	const struct config_key *key = &keys[id];
+	const char *missing = value ? "" : "missing, ";
+
+	if (key->max == 0)
+		return config_report(err, where, value, "%sexpected %s", missing, key->what);
+	return config_report(err, where, value, "%sexpected %s from %u to %u%s", missing, key->what,
+			     key->min, key->max, key->unit ? key->unit : "");
+}
+
+int config_key_begin(const struct config_target *target, const struct config_where *where,
+		     enum config_key_id id, const char *value)
+{
+	if (target->marks->given[id] && target->marks->line[id] > 0)
+		return config_report(target->err, where, value,
+				     "expected %s only once, line %zu has it already",
+				     keys[id].name, target->marks->line[id]);
+	if (target->marks->given[id])
+		return config_report(target->err, where, value, "expected %s only once",
+				     keys[id].name);
+	target->marks->given[id] = true;
+	target->marks->line[id] = where->line;
+	return 0;
+}
+
+/* Calls the parser for each piece between '+'; @pieces is cut up. */
+static int add_pieces(const struct config_key *key, void *field, char *pieces)
+{
+	char *piece = NULL;
+
+	while ((piece = strsep(&pieces, "+"))) {
+		int ret = key->set(key, field, piece);
+
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+int config_key_add(const struct config_target *target, const struct config_where *where,
+		   enum config_key_id id, const char *value)
+{
+	const struct config_key *key = &keys[id];
+	void *field = (char *)target->fields + key->offset;
+	int ret = 0;
+
+	if (key->is_list) {
+		char *pieces = strdup(value);
+
+		ret = pieces ? add_pieces(key, field, pieces) : -ENOMEM;
+		free(pieces);
+	} else {
+		ret = key->set(key, field, value);
+	}
+	if (ret == -EINVAL)
+		return config_key_refuse(target->err, where, id, value);
+	return ret;
+}
+
+static void print_row(FILE *out, const struct config_key *key)
+{
+	const char *line = key->help;
+
+	if (key->letter)
+		fprintf(out, "  -%c, --%s\n", key->letter, key->name);
+	else
+		fprintf(out, "      --%s %s\n", key->name, key->arg);
+	while (line) {
+		const char *end = strchrnul(line, '\n');
+
+		fprintf(out, "          %.*s\n", (int)(end - line), line);
+		line = *end ? end + 1 : NULL;
+	}
+	if (key->preset_text)
+		fprintf(out, "          [default: %s]\n", key->preset_text);
+	else if (key->preset)
+		fprintf(out, "          [default: %u]\n", key->preset);
+}
+
+static void print_rows(FILE *out, const char *title, bool of_vm)
+{
+	fprintf(out, "\n%s:\n", title);
+	for (unsigned int i = 0; i < KEY_COUNT; i++) {
+		if ((keys[i].scope & CONFIG_IN_OPTION) &&
+		    ((keys[i].scope & CONFIG_IN_VM) != 0) == of_vm)
+			print_row(out, &keys[i]);
+	}
+}
+
+void config_print_help(FILE *out)
+{
+	fprintf(out,
+		"Connects virtual machines with their host and each other by vsock sockets.\n"
+		"\n"
+		"Usage: %1$s --socket PATH --uds-path PATH [OPTION...]\n"
+		"       %1$s --socket PATH --forward-cid CID [OPTION...]\n"
+		"       %1$s --vm KEY=VALUE,... [--vm KEY=VALUE,...]... [OPTION...]\n"
+		"       %1$s --config FILE [OPTION...]\n",
+		CONFIG_PROGRAM);
+	print_rows(out, "One VM (the same keys, with '-' or '_', are those of --vm and the file)",
+		   true);
+	print_rows(out, "More VMs, and the whole program", false);
+}

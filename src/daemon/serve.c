@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * serve.c - the daemon's threads: worker 0 is the main thread, the others are
+ * started for it. Knows nothing of what a VM does.
+ */
+#include "daemon/serve.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "daemon/vm.h"
+#include "loop/loop.h"
+
+struct worker {
+	struct loop *loop;
+	struct scratch *scratch;
+	pthread_t thread;
+	bool running;
+};
+
+struct server {
+	const struct config *config;
+	struct worker *workers;
+	struct vm_set set;
+	struct loop_source signals;
+	int signal_fd;
+};
+
+static void *work(void *arg)
+{
+	struct worker *worker = arg;
+	int err = loop_run(worker->loop);
+
+	if (err < 0)
+		log_error(NULL, "a worker ended: %s", strerror(-err));
+	return NULL;
+}
+
+static void on_signal(struct loop_source *source, uint32_t events)
+{
+	struct server *server = container_of(source, struct server, signals);
+	struct signalfd_siginfo info;
+
+	(void)events;
+	if (read(server->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+		return;
+	log_notice(NULL, "signal %u: stopping", info.ssi_signo);
+	for (uint32_t i = 0; i < server->config->threads; i++)
+		loop_stop(server->workers[i].loop);
+}
+
+/* Signals come to worker 0's loop; the mask is inherited by the other workers. */
+static int watch_signals(struct server *server)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return -errno;
+	server->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (server->signal_fd < 0)
+		return -errno;
+	server->signals.on_event = on_signal;
+	return loop_add(server->workers[0].loop, &server->signals, server->signal_fd, EPOLLIN);
+}
+
+static int make_workers(struct server *server)
+{
+	server->workers = calloc(server->config->threads, sizeof(*server->workers));
+	if (server->workers == NULL)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < server->config->threads; i++) {
+		server->workers[i].loop = loop_new();
+		if (server->workers[i].loop == NULL)
+			return -errno;
+		server->workers[i].scratch = calloc(1, sizeof(struct scratch));
+		if (server->workers[i].scratch == NULL)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int make_vms(struct server *server)
+{
+	const struct config *config = server->config;
+
+	server->set.vms = calloc(config->vm_count, sizeof(struct vm *));
+	if (server->set.vms == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < config->vm_count; i++) {
+		struct worker *worker = &server->workers[i % config->threads];
+		struct vm *vm =
+			vm_new(&config->vms[i], &server->set, worker->loop, worker->scratch);
+
+		if (vm == NULL)
+			return -ECANCELED; /* it has said why */
+		server->set.vms[server->set.count++] = vm;
+	}
+	qsort(server->set.vms, server->set.count, sizeof(struct vm *), vm_compare);
+	return 0;
+}
+
+static int start_workers(struct server *server)
+{
+	for (uint32_t i = 1; i < server->config->threads; i++) {
+		struct worker *worker = &server->workers[i];
+		int err = pthread_create(&worker->thread, NULL, work, worker);
+
+		if (err != 0)
+			return -err;
+		worker->running = true;
+	}
+	return 0;
+}
+
+static void stop_workers(struct server *server)
+{
+	for (uint32_t i = 1; server->workers != NULL && i < server->config->threads; i++) {
+		if (!server->workers[i].running)
+			continue;
+		loop_stop(server->workers[i].loop);
+		pthread_join(server->workers[i].thread, NULL);
+	}
+}
+
+static void clean_up(struct server *server)
+{
+	stop_workers(server);
+	for (size_t i = 0; i < server->set.count; i++)
+		vm_free(server->set.vms[i]);
+	free(server->set.vms);
+	if (server->workers != NULL && server->workers[0].loop != NULL)
+		loop_del(server->workers[0].loop, &server->signals);
+	fd_close(&server->signal_fd);
+	for (uint32_t i = 0; server->workers != NULL && i < server->config->threads; i++) {
+		loop_free(server->workers[i].loop);
+		free(server->workers[i].scratch);
+	}
+	free(server->workers);
+}
+
+int serve(const struct config *config)
+{
+	struct server server = { .config = config, .signal_fd = -1, .signals = { .fd = -1 } };
+	int err = fd_raise_limit();
+
+	if (err < 0)
+		log_warning(NULL, "cannot raise the limit of open files: %s", strerror(-err));
+	err = make_workers(&server);
+	if (err == 0)
+		err = watch_signals(&server);
+	if (err == 0)
+		err = make_vms(&server);
+	if (err == 0)
+		err = start_workers(&server);
+	if (err == 0)
+		log_notice(NULL, "serving %zu VMs with %u workers", config->vm_count,
+			   config->threads);
+	if (err == 0)
+		err = loop_run(server.workers[0].loop);
+	if (err < 0 && err != -ECANCELED)
+		log_error(NULL, "cannot serve: %s", strerror(-err));
+	clean_up(&server);
+	return err;
+}

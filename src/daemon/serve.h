@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * serve.h - workers and guests, from start to the signal that ends them.
+ */
+#ifndef DAEMON_SERVE_H
+#define DAEMON_SERVE_H
+
+#include "base/compiler.h"
+#include "daemon/config.h"
+
+/**
+ * serve() - Open every guest's sockets, run the workers until SIGINT or SIGTERM
+ *
+ * Return: 0 after a signal; -errno when it could not start (logged; nothing is
+ *         left behind)
+ */
+int serve(const struct config *config) must_use;
+
+#endif

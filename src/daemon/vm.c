@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * vm.c - the glue of one guest. Holds no protocol: vhost-user is vu_session's,
+ * vsock is the device's, sockets are host's.
+ *
+ * Theory of operation
+ *
+ * Everything of a VM happens on its owner loop. Kicks, sockets and time-outs
+ * only note what changed and ask for vm_run(), a task at the end of the turn:
+ * so a burst of events is one pass over the rings. The pass is bounded; what is
+ * left comes again in the next turn, after the other VMs had theirs.
+ *
+ * The lock protects what sibling VMs' owners use: the RX ring, the memory it
+ * lies in, its call descriptor and the inbox.
+ */
+#include "daemon/vm.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+
+#include "base/fd.h"
+#include "host/host.h"
+#include "host/unix_listener.h"
+#include "vhost_user/vu_session.h"
+#include "virtio/ring_spec.h"
+#include "vsock/device.h"
+
+struct vm {
+	const struct vm_config *config;
+	const struct vm_set *set;
+	struct loop *loop;
+	struct scratch *scratch;
+	struct loop_task run;
+	pthread_mutex_t lock;
+	struct device device;
+	struct host host;
+	struct vu_device_ops vu_ops;
+	struct vu_session *session; /* NULL: no front-end */
+	struct unix_listener listener;
+	struct loop_source accept;
+	struct timer accept_resume;
+	struct log_limit guest_errors;
+	char tag[sizeof("vm=4294967295")];
+};
+
+#define ACCEPT_PAUSE_MS 100u
+
+/* --- what the device needs --- */
+
+static void schedule(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	loop_defer(vm->loop, &vm->run);
+}
+
+static void notify(void *ctx, unsigned int index)
+{
+	struct vm *vm = ctx;
+
+	vu_session_notify(vm->session, index);
+}
+
+static void ring_broken(void *ctx, unsigned int index)
+{
+	struct vm *vm = ctx;
+
+	log_warning(vm->tag, "the driver broke ring %u: it is stopped until the device is reset",
+		    index);
+	vu_session_ring_error(vm->session, index);
+}
+
+static void guest_error(void *ctx, const char *what)
+{
+	struct vm *vm = ctx;
+	uint32_t suppressed;
+
+	if (!log_limit_pass(&vm->guest_errors, loop_now_ms(vm->loop), &suppressed))
+		return;
+	if (suppressed > 0)
+		log_warning(vm->tag, "%u messages about the guest were not shown", suppressed);
+	log_warning(vm->tag, "guest: %s", what);
+}
+
+static void lock(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	pthread_mutex_lock(&vm->lock);
+}
+
+static void unlock(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	pthread_mutex_unlock(&vm->lock);
+}
+
+static int compare_cid(const void *key, const void *element)
+{
+	uint64_t cid = *(const uint64_t *)key;
+	uint64_t other = (*(struct vm *const *)element)->config->guest_cid;
+
+	return cid < other ? -1 : cid > other;
+}
+
+/* A guest that forwards everything has no siblings, as in the reference. */
+static bool may_meet(const struct vm *vm, const struct vm *other)
+{
+	return other != vm && vm->config->uds_path != NULL && other->config->uds_path != NULL &&
+	       config_share_group(vm->config, other->config);
+}
+
+static struct device *sibling(void *ctx, uint64_t cid)
+{
+	struct vm *vm = ctx;
+	struct vm **found =
+		bsearch(&cid, vm->set->vms, vm->set->count, sizeof(*vm->set->vms), compare_cid);
+
+	return found != NULL && may_meet(vm, *found) ? &(*found)->device : NULL;
+}
+
+static const struct device_env device_env = {
+	.schedule = schedule,
+	.notify = notify,
+	.ring_broken = ring_broken,
+	.guest_error = guest_error,
+	.sibling = sibling,
+	.lock = lock,
+	.unlock = unlock,
+};
+
+static void run(struct loop_task *task)
+{
+	struct vm *vm = container_of(task, struct vm, run);
+	bool more = device_run_tx(&vm->device);
+
+	if (device_run_rx(&vm->device))
+		more = true;
+	if (more)
+		loop_defer(vm->loop, &vm->run);
+}
+
+/* --- what the session needs --- */
+
+static void config_read(void *ctx, uint8_t *buf, uint32_t offset, uint32_t len)
+{
+	struct vm *vm = ctx;
+
+	for (uint32_t i = 0; i < len; i++) {
+		uint32_t at = offset + i;
+
+		buf[i] = at < sizeof(uint32_t) ? (uint8_t)(vm->config->guest_cid >> (8 * at)) : 0;
+	}
+}
+
+static void ring_ready(void *ctx, unsigned int index)
+{
+	struct vm *vm = ctx;
+
+	log_debug(vm->tag, "ring %u runs", index);
+	if (index == VSOCK_RING_RX)
+		device_set_rx(&vm->device, vu_session_ring(vm->session, index));
+	else if (index == VSOCK_RING_TX)
+		device_set_tx(&vm->device, vu_session_ring(vm->session, index));
+}
+
+static void ring_stopping(void *ctx, unsigned int index)
+{
+	struct vm *vm = ctx;
+
+	log_debug(vm->tag, "ring %u stops", index);
+	if (index == VSOCK_RING_RX)
+		device_set_rx(&vm->device, NULL);
+	else if (index == VSOCK_RING_TX)
+		device_set_tx(&vm->device, NULL);
+}
+
+static void ring_kicked(void *ctx, unsigned int index)
+{
+	(void)index;
+	schedule(ctx);
+}
+
+static void device_was_reset(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	device_reset(&vm->device);
+	for (size_t i = 0; i < vm->set->count; i++) {
+		struct vm *other = vm->set->vms[i];
+
+		if (may_meet(vm, other))
+			device_drop_sibling(&other->device, vm->config->guest_cid, vm->scratch);
+	}
+}
+
+static void session_closed(void *ctx, const char *reason)
+{
+	struct vm *vm = ctx;
+
+	log_notice(vm->tag, "front-end gone: %s", reason);
+	vu_session_free(vm->session);
+	vm->session = NULL;
+	device_was_reset(vm);
+}
+
+static const struct vu_device_ops vu_ops_template = {
+	.features = UINT64_C(1) << VIRTIO_F_VERSION_1_BIT |
+		    UINT64_C(1) << VIRTIO_F_EVENT_IDX_BIT |
+		    UINT64_C(1) << VIRTIO_F_INDIRECT_DESC_BIT |
+		    UINT64_C(1) << VIRTIO_F_NOTIFY_ON_EMPTY_BIT,
+	.config_read = config_read,
+	.lock = lock,
+	.unlock = unlock,
+	.ring_ready = ring_ready,
+	.ring_stopping = ring_stopping,
+	.ring_kicked = ring_kicked,
+	.device_reset = device_was_reset,
+	.closed = session_closed,
+};
+
+/* --- front-ends --- */
+
+static void serve_front_end(struct vm *vm, int fd)
+{
+	if (vm->session != NULL && vu_session_hung_up(vm->session))
+		session_closed(vm, "replaced by a new front-end");
+	if (vm->session != NULL) {
+		log_warning(vm->tag, "a second front-end was refused: one is being served");
+		fd_close(&fd);
+		return;
+	}
+	vm->session = vu_session_new(vm->loop, fd, &vm->vu_ops, vm, vm->tag);
+	if (vm->session == NULL)
+		log_warning(vm->tag, "front-end refused: %s", strerror(errno));
+	else
+		log_notice(vm->tag, "front-end connected");
+}
+
+static void on_front_end(struct loop_source *source, uint32_t events)
+{
+	struct vm *vm = container_of(source, struct vm, accept);
+	int fd = accept4(vm->listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	(void)events;
+	if (fd >= 0) {
+		serve_front_end(vm, fd);
+		return;
+	}
+	if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS)
+		return;
+	log_warning(vm->tag, "cannot accept a front-end for now: %s", strerror(errno));
+	if (loop_modify(vm->loop, &vm->accept, 0) == 0)
+		(void)!loop_arm(vm->loop, &vm->accept_resume, ACCEPT_PAUSE_MS);
+}
+
+static void resume_accepting(struct timer *timer)
+{
+	struct vm *vm = container_of(timer, struct vm, accept_resume);
+
+	(void)!loop_modify(vm->loop, &vm->accept, EPOLLIN);
+}
+
+/* --- life --- */
+
+static void init_device(struct vm *vm)
+{
+	struct device_params params = {
+		.env = &device_env,
+		.ctx = vm,
+		.endpoint = &host_endpoint,
+		.host = &vm->host,
+		.scratch = vm->scratch,
+		.conn_bytes = host_conn_bytes(),
+		.guest_cid = vm->config->guest_cid,
+		.window = vm->config->tx_buffer_size,
+		.any_cid = vm->config->forward_cid != 0,
+	};
+
+	/* an unseeded key only makes collisions cheaper to find */
+	if (getrandom(&params.random, sizeof(params.random), GRND_NONBLOCK) < 0)
+		params.random = (uintptr_t)vm;
+	device_init(&vm->device, &params);
+}
+
+static void explain(const char *tag, const char *what, int err)
+{
+	if (err == -EEXIST)
+		log_error(tag, "%s: something that is no socket is there already", what);
+	else if (err == -EADDRINUSE)
+		log_error(tag, "%s: another program listens there", what);
+	else
+		log_error(tag, "%s: cannot listen: %s", what, strerror(-err));
+}
+
+static int open_front_end(struct vm *vm)
+{
+	int err = unix_listener_open(&vm->listener, vm->config->socket);
+
+	if (err == 0)
+		err = loop_add(vm->loop, &vm->accept, vm->listener.fd, EPOLLIN);
+	if (err < 0)
+		explain(vm->tag, vm->config->socket, err);
+	return err;
+}
+
+static int open_host(struct vm *vm)
+{
+	char culprit[HOST_CULPRIT_BYTES];
+	struct host_params params = {
+		.loop = vm->loop,
+		.device = &vm->device,
+		.tag = vm->tag,
+		.uds_path = vm->config->uds_path,
+		.forward_cid = vm->config->forward_cid,
+		.forward_listen = vm->config->forward_listen,
+		.forward_listen_count = vm->config->forward_listen_count,
+	};
+	int err = host_open(&vm->host, &params, culprit);
+
+	if (err < 0)
+		explain(vm->tag, culprit, err);
+	return err;
+}
+
+static void announce(const struct vm *vm)
+{
+	const struct vm_config *config = vm->config;
+
+	if (config->uds_path != NULL)
+		log_notice(vm->tag, "VMM at %s, host programs at %s", config->socket,
+			   config->uds_path);
+	else
+		log_notice(vm->tag, "VMM at %s, forwarding to CID %u, %zu listening ports",
+			   config->socket, config->forward_cid, config->forward_listen_count);
+}
+
+struct vm *vm_new(const struct vm_config *config, const struct vm_set *set, struct loop *loop,
+		  struct scratch *scratch)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+
+	if (vm == NULL) {
+		log_error(NULL, "no memory for a VM");
+		return NULL;
+	}
+	vm->config = config;
+	vm->set = set;
+	vm->loop = loop;
+	vm->scratch = scratch;
+	vm->listener.fd = -1;
+	vm->host.uds.fd = -1;
+	vm->accept.fd = -1;
+	vm->accept.on_event = on_front_end;
+	vm->accept_resume.on_expire = resume_accepting;
+	vm->vu_ops = vu_ops_template;
+	vm->vu_ops.max_queue_size = config->queue_size;
+	snprintf(vm->tag, sizeof(vm->tag), "vm=%u", config->guest_cid);
+	pthread_mutex_init(&vm->lock, NULL);
+	loop_task_init(&vm->run, run);
+	init_device(vm);
+	if (open_front_end(vm) < 0 || open_host(vm) < 0) {
+		vm_free(vm);
+		return NULL;
+	}
+	announce(vm);
+	return vm;
+}
+
+void vm_free(struct vm *vm)
+{
+	if (vm == NULL)
+		return;
+	loop_del(vm->loop, &vm->accept);
+	loop_disarm(vm->loop, &vm->accept_resume);
+	unix_listener_close(&vm->listener);
+	host_close(&vm->host);
+	vu_session_free(vm->session);
+	vm->session = NULL;
+	device_fini(&vm->device);
+	loop_cancel(&vm->run);
+	pthread_mutex_destroy(&vm->lock);
+	free(vm);
+}
+
+int vm_compare(const void *a, const void *b)
+{
+	uint64_t cid = (*(struct vm *const *)a)->config->guest_cid;
+
+	return compare_cid(&cid, b);
+}
