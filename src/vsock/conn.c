@@ -53,6 +53,7 @@ static void close_host(struct device *device, struct conn *conn)
 	device->endpoint->timer(device->host, conn, 0);
 	list_remove(&conn->data);
 	conn->readable = false;
+	conn->starved = false;
 	drop_spill(device, conn);
 }
 

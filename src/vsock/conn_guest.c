@@ -97,6 +97,10 @@ static void on_shutdown(struct device *device, struct conn *conn, const struct p
 	}
 	if ((news & VSOCK_SHUTDOWN_RCV) != 0) {
 		list_remove(&conn->data);
+		if (conn->starved) { /* it waits for credit that nobody needs */
+			conn->starved = false;
+			device->endpoint->timer(device->host, conn, 0);
+		}
 		if (conn->hung_up) { /* nothing more can happen on the host side */
 			conn_declare_shutdown(device, conn, VSOCK_SHUTDOWN_BOTH);
 			return;

@@ -99,7 +99,7 @@ void device_drop_sibling(struct device *device, uint64_t cid, struct scratch *sc
 
 	device->env->lock(device->ctx);
 	inbox_drop_source(&device->inbox, cid);
-	fill = rx_fill_begin(device->rx, scratch);
+	fill = rx_fill_begin(device->rx, scratch, RX_BUDGET_SIBLING);
 	device_drain_inbox(device, &fill);
 	device->env->unlock(device->ctx);
 }

@@ -5,7 +5,7 @@
  *
  * Theory of operation
  *
- * What unblocks somebody comes first: control packets, RSTs, siblings' packets,
+ * What unblocks somebody comes first: RSTs, control packets, siblings' packets,
  * then bytes, in turns of RX_QUANTUM_BYTES when several connections wait. A
  * connection leaves the data list only for a reason that a later event ends:
  * drained (the socket becomes readable again), no credit (a packet of the guest,
@@ -212,9 +212,9 @@ bool device_run_rx(struct device *device)
 		device->env->unlock(device->ctx);
 		return false;
 	}
-	fill = rx_fill_begin(device->rx, device->scratch);
+	fill = rx_fill_begin(device->rx, device->scratch, RX_BUDGET_PACKETS);
+	run_rsts(device, &fill); /* first: a port pair refused before may be open now */
 	run_control(device, &fill);
-	run_rsts(device, &fill);
 	inbox_drain(&device->inbox, &fill);
 	run_data(device, &fill);
 	run_control(device, &fill); /* reading may have found an end */

@@ -10,12 +10,12 @@
 
 #include <errno.h>
 
-struct rx_fill rx_fill_begin(struct vring *ring, struct scratch *scratch)
+struct rx_fill rx_fill_begin(struct vring *ring, struct scratch *scratch, uint32_t budget)
 {
 	struct rx_fill fill = {
 		.ring = ring,
 		.scratch = scratch,
-		.packets_left = RX_BUDGET_PACKETS,
+		.packets_left = budget,
 		.starved = ring == NULL,
 	};
 

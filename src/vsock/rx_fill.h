@@ -31,8 +31,13 @@ struct rx_fill {
 
 #define RX_BUDGET_PACKETS 256u /* as Linux vhost: VHOST_VSOCK_PKT_WEIGHT */
 
+/* A sibling's owner is bounded by what the sender's turn may take; if it left
+ * packets behind in a ring that has room, nobody would come for them. */
+#define RX_BUDGET_SIBLING UINT32_MAX
+
 /** Begin; @ring may be NULL, then nothing can be emitted. */
-struct rx_fill rx_fill_begin(struct vring *ring, struct scratch *scratch) must_use;
+struct rx_fill rx_fill_begin(struct vring *ring, struct scratch *scratch,
+			     uint32_t budget) must_use;
 
 /**
  * rx_fill_publish() - Make what was emitted visible; the burst may go on

@@ -17,7 +17,7 @@
 
 static bool same_flow(const struct tx_sibling *s, const struct pkt *pkt)
 {
-	return s->peer != NULL && s->flow != NULL && pkt->op == VSOCK_OP_RW &&
+	return s->peer != NULL && !s->closed && pkt->op == VSOCK_OP_RW &&
 	       pkt->dst_cid == s->peer->guest_cid && pkt->src_port == s->src_port &&
 	       pkt->dst_port == s->dst_port;
 }
@@ -88,6 +88,8 @@ static struct inbox_flow *enter(struct device *device, struct device *peer, cons
 	else if (peer->rx != NULL)
 		flow = inbox_open(&peer->inbox, pkt->src_cid, pkt->src_port, pkt->dst_port,
 				  device->window);
+	if (flow != NULL && (flow->owes & CONN_OWES_RST) != 0)
+		flow = NULL; /* it is over, only its end is not delivered yet */
 	if (flow == NULL)
 		peer->env->unlock(peer->ctx);
 	return flow;
@@ -101,7 +103,7 @@ static void begin(struct device *device, struct device *peer, struct inbox_flow 
 		.flow = flow,
 		.src_port = pkt->src_port,
 		.dst_port = pkt->dst_port,
-		.fill = rx_fill_begin(peer->rx, device->scratch),
+		.fill = rx_fill_begin(peer->rx, device->scratch, RX_BUDGET_SIBLING),
 	};
 }
 
