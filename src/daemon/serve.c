@@ -14,6 +14,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "daemon/vm.h"
 #include "loop/loop.h"
@@ -155,7 +156,9 @@ int serve(const struct config *config)
 
 	if (err < 0)
 		log_warning(NULL, "cannot raise the limit of open files: %s", strerror(-err));
-	err = make_workers(&server);
+	err = fault_install();
+	if (err == 0)
+		err = make_workers(&server);
 	if (err == 0)
 		err = watch_signals(&server);
 	if (err == 0)

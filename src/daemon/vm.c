@@ -136,17 +136,6 @@ static const struct device_env device_env = {
 	.unlock = unlock,
 };
 
-static void run(struct loop_task *task)
-{
-	struct vm *vm = container_of(task, struct vm, run);
-	bool more = device_run_tx(&vm->device);
-
-	if (device_run_rx(&vm->device))
-		more = true;
-	if (more)
-		loop_defer(vm->loop, &vm->run);
-}
-
 /* --- what the session needs --- */
 
 static void config_read(void *ctx, uint8_t *buf, uint32_t offset, uint32_t len)
@@ -225,6 +214,19 @@ static const struct vu_device_ops vu_ops_template = {
 	.device_reset = device_was_reset,
 	.closed = session_closed,
 };
+
+static void run(struct loop_task *task)
+{
+	struct vm *vm = container_of(task, struct vm, run);
+	bool more = device_run_tx(&vm->device);
+
+	if (device_run_rx(&vm->device))
+		more = true;
+	if (vm->session != NULL && vu_session_memory_lost(vm->session))
+		session_closed(vm, "it truncated the guest's memory");
+	else if (more)
+		loop_defer(vm->loop, &vm->run);
+}
 
 /* --- front-ends --- */
 

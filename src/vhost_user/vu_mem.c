@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "base/checked.h"
+#include "base/fault.h"
 
 #define VU_MEM_MIN_CAPACITY 8u
 
@@ -76,6 +77,12 @@ int vu_mem_map(const struct vu_region *wire, int fd, struct vu_mapping *mapping)
 	/* A guest's secrets have no place in our core dump; failing is no harm. */
 	(void)madvise(base, length, MADV_DONTDUMP);
 
+	/* The file is the front-end's: it may shrink under us at any time. */
+	mapping->guard = fault_guard(base, length);
+	if (mapping->guard < 0) {
+		(void)munmap(base, length);
+		return mapping->guard;
+	}
 	mapping->base = base;
 	mapping->length = length;
 	mapping->region.gpa = wire->gpa;
@@ -87,7 +94,17 @@ int vu_mem_map(const struct vu_region *wire, int fd, struct vu_mapping *mapping)
 
 void vu_mem_unmap(const struct vu_mapping *mapping)
 {
+	fault_unguard(mapping->guard);
 	(void)munmap(mapping->base, mapping->length);
+}
+
+bool vu_mem_is_lost(const struct vu_mem *mem)
+{
+	for (size_t i = 0; i < mem->gmem.count; i++) {
+		if (fault_is_lost(mem->mappings[i].guard))
+			return true;
+	}
+	return false;
 }
 
 static int vu_mem_reserve(struct vu_mem *mem)

@@ -8,6 +8,7 @@
 #ifndef VHOST_USER_VU_MEM_H
 #define VHOST_USER_VU_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +21,7 @@ struct vu_mapping {
 	uint8_t *base;             /* what mmap() returned */
 	size_t length;             /* what munmap() is owed */
 	struct gmem_region region; /* the guest's part of it */
+	int guard;                 /* of base/fault.h */
 };
 
 /** All of a guest's memory; zero-initialised is empty. */
@@ -65,6 +67,9 @@ const struct vu_mapping *vu_mem_find(const struct vu_mem *mem,
  */
 int vu_mem_remove(struct vu_mem *mem, const struct vu_region *wire,
 		  struct vu_mapping *removed) must_use;
+
+/** Whether a region's file was truncated and an access has missed it since. */
+bool vu_mem_is_lost(const struct vu_mem *mem) must_use;
 
 /** Unmap everything and free the table; leaves it empty. */
 void vu_mem_fini(struct vu_mem *mem);

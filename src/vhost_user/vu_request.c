@@ -180,25 +180,6 @@ static enum vu_outcome vu_set_mem_table(struct vu_session *session, const struct
 	return VU_DONE;
 }
 
-static enum vu_outcome vu_add_mem_reg(struct vu_session *session, const struct vu_msg *msg)
-{
-	struct vu_mapping mapping;
-	int ret;
-
-	ret = vu_mem_map(&msg->regions[0], session->fds[0], &mapping);
-	if (ret < 0)
-		return vu_refuse_region(session, &msg->regions[0], ret);
-	/* What is mapped already stays where it is: rings may go on running. */
-	session->ops->lock(session->ctx);
-	ret = vu_mem_insert(&session->mem, &mapping);
-	session->ops->unlock(session->ctx);
-	if (ret < 0) {
-		vu_mem_unmap(&mapping);
-		return vu_refuse_region(session, &msg->regions[0], ret);
-	}
-	return VU_DONE;
-}
-
 static enum vu_outcome vu_rem_mem_reg(struct vu_session *session, const struct vu_msg *msg)
 {
 	const struct vu_mapping *mapping = vu_mem_find(&session->mem, &msg->regions[0]);
@@ -217,6 +198,28 @@ static enum vu_outcome vu_rem_mem_reg(struct vu_session *session, const struct v
 	if (ret < 0)
 		return vu_refuse_region(session, &msg->regions[0], ret);
 	vu_mem_unmap(&removed);
+	return VU_DONE;
+}
+
+static enum vu_outcome vu_add_mem_reg(struct vu_session *session, const struct vu_msg *msg)
+{
+	struct vu_mapping mapping;
+	int ret;
+
+	ret = vu_mem_map(&msg->regions[0], session->fds[0], &mapping);
+	if (ret < 0)
+		return vu_refuse_region(session, &msg->regions[0], ret);
+	/* Some front-ends say all regions again when they resume: the last word counts. */
+	if (vu_mem_find(&session->mem, &msg->regions[0]) != NULL)
+		(void)vu_rem_mem_reg(session, msg);
+	/* What else is mapped stays where it is: rings may go on running. */
+	session->ops->lock(session->ctx);
+	ret = vu_mem_insert(&session->mem, &mapping);
+	session->ops->unlock(session->ctx);
+	if (ret < 0) {
+		vu_mem_unmap(&mapping);
+		return vu_refuse_region(session, &msg->regions[0], ret);
+	}
 	return VU_DONE;
 }
 

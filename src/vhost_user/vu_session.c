@@ -333,6 +333,11 @@ void vu_session_ring_error(struct vu_session *session, unsigned int index)
 	vu_signal(session->rings[index].err_fd);
 }
 
+bool vu_session_memory_lost(const struct vu_session *session)
+{
+	return vu_mem_is_lost(&session->mem);
+}
+
 bool vu_session_hung_up(const struct vu_session *session)
 {
 	struct pollfd poll_fd = { .fd = session->fd, .events = POLLRDHUP };

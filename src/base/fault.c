@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * fault.c - the SIGBUS handler and the ranges it may repair.
+ *
+ * Theory of operation: a signal handler gets no context, so the table has to
+ * be global; it is the one exception to the rule against mutable globals
+ * besides the log level. Entries are published by a release store of their
+ * length and withdrawn by storing 0, so the handler, which may interrupt any
+ * thread at any instruction, needs no lock. The handler replaces the whole
+ * range by anonymous memory with one mmap(), which is safe in a signal handler,
+ * and returns to the access, which then succeeds.
+ */
+#include "base/fault.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+
+struct fault_range {
+	uintptr_t start;
+	size_t len; /* 0: free */
+	bool lost;
+};
+
+static struct fault_range ranges[FAULT_MAX_RANGES];
+static unsigned int ranges_top; /* no entry in use at or above */
+static pthread_mutex_t ranges_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static bool repair(uintptr_t address)
+{
+	unsigned int top = __atomic_load_n(&ranges_top, __ATOMIC_ACQUIRE);
+
+	for (unsigned int i = 0; i < top; i++) {
+		struct fault_range *range = &ranges[i];
+		size_t len = __atomic_load_n(&range->len, __ATOMIC_ACQUIRE);
+
+		if (len == 0 || address < range->start || address - range->start >= len)
+			continue;
+		__atomic_store_n(&range->lost, true, __ATOMIC_RELAXED);
+		return mmap((void *)range->start, len, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
+			    0) != MAP_FAILED;
+	}
+	return false;
+}
+
+static void on_sigbus(int signo, siginfo_t *info, void *context)
+{
+	int saved_errno = errno;
+
+	(void)context;
+	/* not ours: the access repeats and ends the process the usual way */
+	if (info->si_code <= 0 || !repair((uintptr_t)info->si_addr))
+		signal(signo, SIG_DFL);
+	errno = saved_errno;
+}
+
+int fault_install(void)
+{
+	struct sigaction action = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_NODEFER };
+
+	sigemptyset(&action.sa_mask);
+	return sigaction(SIGBUS, &action, NULL) < 0 ? -errno : 0;
+}
+
+static int claim(uintptr_t start, size_t len)
+{
+	for (unsigned int i = 0; i < FAULT_MAX_RANGES; i++) {
+		struct fault_range *range = &ranges[i];
+
+		if (range->len != 0)
+			continue;
+		range->start = start;
+		__atomic_store_n(&range->lost, false, __ATOMIC_RELAXED);
+		__atomic_store_n(&range->len, len, __ATOMIC_RELEASE);
+		if (i >= ranges_top)
+			__atomic_store_n(&ranges_top, i + 1, __ATOMIC_RELEASE);
+		return (int)i;
+	}
+	return -ENOSPC;
+}
+
+int fault_guard(void *start, size_t len)
+{
+	int handle;
+
+	pthread_mutex_lock(&ranges_lock);
+	handle = claim((uintptr_t)start, len);
+	pthread_mutex_unlock(&ranges_lock);
+	return handle;
+}
+
+void fault_unguard(int handle)
+{
+	pthread_mutex_lock(&ranges_lock);
+	__atomic_store_n(&ranges[handle].len, 0, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&ranges_lock);
+}
+
+bool fault_is_lost(int handle)
+{
+	return __atomic_load_n(&ranges[handle].lost, __ATOMIC_RELAXED);
+}
