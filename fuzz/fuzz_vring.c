@@ -12,8 +12,10 @@
  * Checked: what vring_pop() returns lies within the regions, fits the room it
  * was given and adds up; a broken ring stays broken; an error takes nothing.
  *
- * With -DFUZZ_RACE a second thread writes to ring and memory all the while:
- * whatever was checked must be what is used.
+ * Whatever was checked must be what is used, so there are two variants more:
+ * with -DFUZZ_RACE a second thread writes to ring and memory all the while;
+ * with -DFUZZ_HOSTILE -include fuzz/hostile_shared.h every other word changes
+ * as soon as it was loaded.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -29,10 +31,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define check(condition)         \
-	do {                     \
+#define check(condition)          \
+	do {                      \
 		if (!(condition)) \
-			abort(); \
+			abort();  \
 	} while (0)
 
 #define MAX_LOG2_SIZE 8u
@@ -44,12 +46,8 @@ static const struct {
 	uint64_t gpa;
 	uint64_t bytes;
 } regions[MAX_REGIONS] = {
-	{ 0, 4096 },
-	{ 4096, 100 },
-	{ 4196, 7 },
-	{ 4203, 900 },
-	{ 0x10000, 4096 },
-	{ UINT64_MAX - 4096, 4096 },
+	{ 0, 4096 },   { 4096, 100 },     { 4196, 7 },
+	{ 4203, 900 }, { 0x10000, 4096 }, { UINT64_MAX - 4096, 4096 },
 };
 
 struct guest {
@@ -67,12 +65,7 @@ struct guest {
 
 static struct iovec pieces[VRING_MAX_PIECES];
 
-#ifdef FUZZ_RACE
-#define ROUNDS 8
-
-static struct guest *victim; /* what the other thread writes to; NULL: nothing */
-static bool mutating;        /* it is at it just now */
-
+#if defined(FUZZ_RACE) || defined(FUZZ_HOSTILE)
 static uint64_t next_random(uint64_t *state)
 {
 	*state ^= *state << 13;
@@ -81,17 +74,46 @@ static uint64_t next_random(uint64_t *state)
 	return *state;
 }
 
-/* Change one word, to something a ring could hold as often as to anything. */
-static void mutate(struct guest *g, uint64_t r)
+/* A word as a ring could hold it as often as any. */
+static uint64_t next_word(uint64_t *state)
 {
-	size_t block = r % (3 + g->gmem.count);
-	size_t at = (r >> 8) % (g->bytes[block] - 1) & ~(size_t)1;
-	uint16_t value = (uint16_t)(r >> 32);
+	uint64_t r = next_random(state);
+
+	if (r & 1)
+		return r;
+	return (r >> 8 & 0x1fff) | (r >> 21 & 0xff) << 32 | (r >> 30 & 7) << 32;
+}
+#endif
+
+#ifdef FUZZ_HOSTILE
+static uint64_t hostile_state;
+
+void hostile_loaded(uintptr_t p, size_t width)
+{
+	uint64_t word;
+
+	if (next_random(&hostile_state) & 1)
+		return;
+	word = next_word(&hostile_state);
+	memcpy((void *)p, &word, width);
+}
+#endif
+
+#ifdef FUZZ_RACE
+#define ROUNDS 8
+
+static struct guest *victim; /* what the other thread writes to; NULL: nothing */
+static bool mutating;        /* it is at it just now */
+
+/* Change one word, of the ring more often than elsewhere. */
+static void mutate(struct guest *g, uint64_t *state)
+{
+	uint64_t r = next_random(state);
+	size_t block = r & 3 ? r >> 2 & 1 : (r >> 4) % (3 + g->gmem.count);
+	size_t at = (r >> 16) % (g->bytes[block] - 1) & ~(size_t)1;
 	uint16_t *word = (uint16_t *)(void *)(g->blocks[block] + at);
 
-	if (r & (UINT64_C(1) << 63))
-		value &= 7;
-	__atomic_store_n(word, value, __ATOMIC_RELAXED);
+	__atomic_store_n(word, (uint16_t)next_word(state), __ATOMIC_RELAXED);
 }
 
 static void *mutator(void *arg)
@@ -104,7 +126,7 @@ static void *mutator(void *arg)
 		__atomic_store_n(&mutating, true, __ATOMIC_SEQ_CST);
 		g = __atomic_load_n(&victim, __ATOMIC_SEQ_CST);
 		for (int i = 0; g && i < 16; i++)
-			mutate(g, next_random(&state));
+			mutate(g, &state);
 		__atomic_store_n(&mutating, false, __ATOMIC_SEQ_CST);
 		if (!g)
 			(void)sched_yield();
@@ -319,6 +341,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	script = data + HEAD_BYTES;
 	steps = min_size(data[3], size - HEAD_BYTES);
 	guest_init(&g, data, script + steps, size - HEAD_BYTES - steps);
+#ifdef FUZZ_HOSTILE
+	hostile_state = 1 + le16_load(data + 4);
+#endif
 	race_begin(&g);
 #ifdef FUZZ_RACE
 	for (int round = 0; round < ROUNDS; round++, restart(&g))

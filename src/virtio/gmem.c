@@ -132,8 +132,8 @@ void gmem_fini(struct gmem *gmem)
 	gmem->count = 0;
 }
 
-int gmem_iov(const struct gmem *gmem, uint32_t *hint, uint64_t gpa, uint64_t len,
-	     struct iovec *out, size_t max)
+int gmem_iov(const struct gmem *gmem, uint32_t *hint, uint64_t gpa, uint64_t len, struct iovec *out,
+	     size_t max)
 {
 	size_t at;
 	size_t pieces = 0;

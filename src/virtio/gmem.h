@@ -64,8 +64,8 @@ void gmem_fini(struct gmem *gmem);
  * Return: number of pieces (0 for length 0); -EFAULT if any byte is not
  * mapped or the range wraps; -ENOBUFS if @max is too small
  */
-int gmem_iov(const struct gmem *gmem, uint32_t *hint, uint64_t gpa, uint64_t len,
-	     struct iovec *out, size_t max) must_use;
+int gmem_iov(const struct gmem *gmem, uint32_t *hint, uint64_t gpa, uint64_t len, struct iovec *out,
+	     size_t max) must_use;
 
 /**
  * gmem_iov_within() - Translate a range that lies within the region @hint

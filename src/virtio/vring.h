@@ -37,24 +37,24 @@ struct vring {
 	uint8_t *used;
 	const struct gmem *gmem;
 	uint32_t gmem_hint;
-	uint16_t mask;       /* size - 1 */
-	uint16_t next_avail; /* index of the next chain to pop */
-	uint16_t seen_avail; /* avail->idx when last loaded */
-	uint16_t next_used;  /* index of the next used element, not yet published */
-	uint16_t published;  /* used->idx as the driver sees it */
+	uint16_t mask;        /* size - 1 */
+	uint16_t next_avail;  /* index of the next chain to pop */
+	uint16_t seen_avail;  /* avail->idx when last loaded */
+	uint16_t next_used;   /* index of the next used element, not yet published */
+	uint16_t published;   /* used->idx as the driver sees it */
 	bool signalled_valid; /* the driver's used_event is from our time */
-	bool event_idx;      /* VIRTIO_F_EVENT_IDX negotiated */
+	bool event_idx;       /* VIRTIO_F_EVENT_IDX negotiated */
 	bool notify_on_empty; /* VIRTIO_F_NOTIFY_ON_EMPTY negotiated */
 	bool started;
-	bool broken;         /* a chain broke a rule: nothing more until restart */
+	bool broken; /* a chain broke a rule: nothing more until restart */
 	uint32_t size;
 };
 
 /** One descriptor chain. */
 struct vring_chain {
-	uint16_t head;        /* to be given back by vring_push() */
-	uint32_t readable;    /* pieces the device may read, first in iov */
-	uint32_t writable;    /* pieces the device may write, after those */
+	uint16_t head;     /* to be given back by vring_push() */
+	uint32_t readable; /* pieces the device may read, first in iov */
+	uint32_t writable; /* pieces the device may write, after those */
 	uint64_t readable_bytes;
 	uint64_t writable_bytes;
 };
@@ -100,7 +100,7 @@ void vring_stop(struct vring *vr);
  * A chain is refused if: an index is beyond its table; it has more than size
  * descriptors, or its indirect table has (empty ones count, the one that
  * refers to the table does not); a readable one follows a writable one; a
- * buffer is not wholly mapped; a table's length is 0 or odd; INDIRECT comes
+ * buffer is not wholly mapped; a table's length is 0 or no multiple of 16; INDIRECT comes
  * with NEXT or within a table; it has more pieces than VRING_MAX_PIECES. The
  * available index may be at most size ahead.
  *

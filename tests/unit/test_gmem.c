@@ -19,9 +19,7 @@ static uint8_t *fake_hva(uint64_t at)
 
 static int insert(struct gmem *gmem, uint64_t gpa, uint64_t uva, uint64_t size, uint64_t hva)
 {
-	struct gmem_region region = {
-		.gpa = gpa, .uva = uva, .size = size, .hva = fake_hva(hva)
-	};
+	struct gmem_region region = { .gpa = gpa, .uva = uva, .size = size, .hva = fake_hva(hva) };
 
 	return gmem_insert(gmem, &region);
 }
@@ -196,18 +194,12 @@ static void test_iov_within(void **state)
 		uint64_t gpa, len;
 		bool ok;
 	} cases[] = {
-		{ 0, 0x1000, 0x1000, true },
-		{ 0, 0x1fff, 1, true },
-		{ 0, 0x1fff, 2, false },
-		{ 0, 0x2000, 1, false },
-		{ 0, 0xfff, 1, false },
-		{ 0, 0xfff, 2, false },
-		{ 0, 0, UINT64_MAX, false },
-		{ 0, 0x1000, UINT64_MAX, false },
-		{ 0, UINT64_MAX, 1, false },
-		{ 1, 0x1000, 1, false },
-		{ 2, 0x8000, 0x2000, true },
-		{ 3, 0x8000, 1, false },
+		{ 0, 0x1000, 0x1000, true },      { 0, 0x1fff, 1, true },
+		{ 0, 0x1fff, 2, false },          { 0, 0x2000, 1, false },
+		{ 0, 0xfff, 1, false },           { 0, 0xfff, 2, false },
+		{ 0, 0, UINT64_MAX, false },      { 0, 0x1000, UINT64_MAX, false },
+		{ 0, UINT64_MAX, 1, false },      { 1, 0x1000, 1, false },
+		{ 2, 0x8000, 0x2000, true },      { 3, 0x8000, 1, false },
 		{ UINT32_MAX, 0x8000, 1, false },
 	};
 	struct gmem gmem = three_regions();
@@ -247,10 +239,17 @@ static void test_from(void **state)
 		uint64_t offset, len;
 		bool ok;
 	} cases[] = {
-		{ 0, 1, true }, { 0, 0x2000, true }, { 0x1fff, 1, true },
-		{ 0x1ffe, 2, true }, { 0, 0x2001, false }, { 0x1fff, 2, false },
-		{ 0x2000, 1, false }, { (uint64_t)-1, 1, false }, { (uint64_t)-1, 2, false },
-		{ 0x10, UINT64_MAX, false }, { 0x10, UINT64_MAX - 0x8000, false },
+		{ 0, 1, true },
+		{ 0, 0x2000, true },
+		{ 0x1fff, 1, true },
+		{ 0x1ffe, 2, true },
+		{ 0, 0x2001, false },
+		{ 0x1fff, 2, false },
+		{ 0x2000, 1, false },
+		{ (uint64_t)-1, 1, false },
+		{ (uint64_t)-1, 2, false },
+		{ 0x10, UINT64_MAX, false },
+		{ 0x10, UINT64_MAX - 0x8000, false },
 		{ 0x10, 0, false },
 	};
 	struct gmem gmem = three_regions();
@@ -318,7 +317,8 @@ static void test_model(void **state)
 
 		for (uint64_t tries = 0; tries < 40 && count < array_size(regions); tries++) {
 			struct gmem_region r = {
-				.gpa = rng_below(&rng, 1000), .uva = tries * 0x1000,
+				.gpa = rng_below(&rng, 1000),
+				.uva = tries * 0x1000,
 				.size = 1 + rng_below(&rng, 100),
 				.hva = fake_hva(0x100000 + tries * 0x1000),
 			};

@@ -15,10 +15,10 @@ static void test_avail_jump(void **state)
 		uint16_t ahead;
 		bool ok;
 	} cases[] = {
-		{ 1, 1, true }, { 1, 2, false }, { 1, 0xffff, false }, { 4, 4, true },
-		{ 4, 5, false }, { 4, 0x8000, false }, { 4, 0xffff, false }, { 256, 256, true },
-		{ 256, 257, false }, { 32768, 32768, true }, { 32768, 32769, false },
-		{ 32768, 0xffff, false },
+		{ 1, 1, true },         { 1, 2, false },         { 1, 0xffff, false },
+		{ 4, 4, true },         { 4, 5, false },         { 4, 0x8000, false },
+		{ 4, 0xffff, false },   { 256, 256, true },      { 256, 257, false },
+		{ 32768, 32768, true }, { 32768, 32769, false }, { 32768, 0xffff, false },
 	};
 
 	(void)state;
@@ -127,18 +127,12 @@ static void test_layout(void **state)
 		struct vring_layout layout;
 		int rc;
 	} cases[] = {
-		{ 1, { p, p, p }, 0 },
-		{ 32768, { p, p + 2, p + 4 }, 0 },
-		{ 0, { p, p, p }, -EINVAL },
-		{ 3, { p, p, p }, -EINVAL },
-		{ 65536, { p, p, p }, -EINVAL },
-		{ 0x80000000u, { p, p, p }, -EINVAL },
-		{ 4, { NULL, p, p }, -EINVAL },
-		{ 4, { p, NULL, p }, -EINVAL },
-		{ 4, { p, p, NULL }, -EINVAL },
-		{ 4, { p + 8, p, p }, -EINVAL },
-		{ 4, { p, p + 1, p }, -EINVAL },
-		{ 4, { p, p, p + 2 }, -EINVAL },
+		{ 1, { p, p, p }, 0 },           { 32768, { p, p + 2, p + 4 }, 0 },
+		{ 0, { p, p, p }, -EINVAL },     { 3, { p, p, p }, -EINVAL },
+		{ 65536, { p, p, p }, -EINVAL }, { 0x80000000u, { p, p, p }, -EINVAL },
+		{ 4, { NULL, p, p }, -EINVAL },  { 4, { p, NULL, p }, -EINVAL },
+		{ 4, { p, p, NULL }, -EINVAL },  { 4, { p + 8, p, p }, -EINVAL },
+		{ 4, { p, p + 1, p }, -EINVAL }, { 4, { p, p, p + 2 }, -EINVAL },
 	};
 	struct gmem gmem = { 0 };
 
@@ -278,8 +272,8 @@ static void test_used_event(void **state)
 	(void)state;
 	for (size_t i = 0; i < array_size(event_cases); i++) {
 		const struct event_case *c = &event_cases[i];
-		struct fakering *f = fake_new(8, (uint16_t)(c->old - 1),
-					      bit64(VIRTIO_F_EVENT_IDX_BIT));
+		struct fakering *f =
+			fake_new(8, (uint16_t)(c->old - 1), bit64(VIRTIO_F_EVENT_IDX_BIT));
 
 		/* The first one is always signalled: nothing is known yet. */
 		fake_set_used_event(f, (uint16_t)(c->old + 100));

@@ -15,53 +15,58 @@ struct chain_case {
 	const char *name;
 	struct fake_desc ring[4];
 	struct fake_desc table[6];
-	int rc;
 	uint32_t readable, writable;
 	uint64_t readable_bytes, writable_bytes;
 	uint16_t head;
 };
 
+/* A case is to be seen at a glance. */
+/* clang-format off */
 static const struct chain_case good_chains[] = {
-	{ "readable", { { FAKE_A, 100, 0, 9 } }, { { 0 } }, 1, 1, 0, 100, 0, 0 },
-	{ "writable", { { FAKE_A, 100, F_WRITE, 9 } }, { { 0 } }, 1, 0, 1, 0, 100, 0 },
-	{ "unknown flags", { { FAKE_A, 100, 0xfff8, 9 } }, { { 0 } }, 1, 1, 0, 100, 0, 0 },
-	{ "last head", { { 0 }, { 0 }, { 0 }, { FAKE_A, 7, 0, 0 } }, { { 0 } }, 1, 1, 0, 7, 0, 3 },
-	{ "whole region", { { FAKE_C, 0x10000, 0, 0 } }, { { 0 } }, 1, 1, 0, 0x10000, 0, 0 },
-	{ "header and data", { { FAKE_A, 44, F_NEXT, 2 }, { 0 }, { FAKE_C, 50, 0, 0 } },
-	  { { 0 } }, 1, 2, 0, 94, 0, 0 },
-	{ "both kinds", { { FAKE_A, 44, F_NEXT, 1 }, { FAKE_C, 50, F_WRITE, 0 } },
-	  { { 0 } }, 1, 1, 1, 44, 50, 0 },
+	{ "readable", { { FAKE_A, 100, 0, 9 } }, { { 0 } }, 1, 0, 100, 0, 0 },
+	{ "writable", { { FAKE_A, 100, F_WRITE, 9 } }, { { 0 } }, 0, 1, 0, 100, 0 },
+	{ "unknown flags", { { FAKE_A, 100, 0xfff8, 9 } }, { { 0 } }, 1, 0, 100, 0, 0 },
+	{ "last head", { { 0 }, { 0 }, { 0 }, { FAKE_A, 7, 0, 0 } }, { { 0 } }, 1, 0, 7, 0, 3 },
+	{ "whole region", { { FAKE_C, 0x10000, 0, 0 } }, { { 0 } }, 1, 0, 0x10000, 0, 0 },
+	{ "header and data",
+	  { { FAKE_A, 44, F_NEXT, 2 }, { 0 }, { FAKE_C, 50, 0, 0 } }, { { 0 } }, 2, 0, 94, 0, 0 },
+	{ "both kinds",
+	  { { FAKE_A, 44, F_NEXT, 1 }, { FAKE_C, 50, F_WRITE, 0 } }, { { 0 } }, 1, 1, 44, 50, 0 },
 	{ "as long as the ring",
 	  { { FAKE_A, 1, F_NEXT, 3 }, { FAKE_B, 2, F_WRITE, 0 },
-	    { FAKE_B, 4, F_WRITE | F_NEXT, 1 }, { FAKE_C, 8, F_NEXT, 2 } },
-	  { { 0 } }, 1, 2, 2, 9, 6, 0 },
-	{ "over a region border", { { FAKE_B - 10, 30, F_WRITE, 0 } }, { { 0 } }, 1, 0, 2, 0, 30, 0 },
-	{ "two whole regions", { { FAKE_A, 0x20000, 0, 0 } }, { { 0 } }, 1, 2, 0, 0x20000, 0, 0 },
-	{ "border in the second", { { FAKE_C, 44, F_NEXT, 1 }, { FAKE_B - 1, 2, F_WRITE, 0 } },
-	  { { 0 } }, 1, 1, 2, 44, 2, 0 },
-	{ "empty", { { FAKE_A, 0, 0, 0 } }, { { 0 } }, 1, 0, 0, 0, 0, 0 },
-	{ "empty, unmapped", { { FAKE_HOLE, 0, F_WRITE, 0 } }, { { 0 } }, 1, 0, 0, 0, 0, 0 },
+	    { FAKE_B, 4, F_WRITE | F_NEXT, 1 },
+	    { FAKE_C, 8, F_NEXT, 2 } }, { { 0 } }, 2, 2, 9, 6, 0 },
+	{ "over a region border", { { FAKE_B - 10, 30, F_WRITE, 0 } }, { { 0 } }, 0, 2, 0, 30, 0 },
+	{ "two whole regions", { { FAKE_A, 0x20000, 0, 0 } }, { { 0 } }, 2, 0, 0x20000, 0, 0 },
+	{ "border in the second",
+	  { { FAKE_C, 44, F_NEXT, 1 }, { FAKE_B - 1, 2, F_WRITE, 0 } }, { { 0 } }, 1, 2, 44, 2, 0 },
+	{ "empty", { { FAKE_A, 0, 0, 0 } }, { { 0 } }, 0, 0, 0, 0, 0 },
+	{ "empty, unmapped", { { FAKE_HOLE, 0, F_WRITE, 0 } }, { { 0 } }, 0, 0, 0, 0, 0 },
 	{ "empty in between",
 	  { { FAKE_A, 1, F_NEXT, 1 }, { 0, 0, F_NEXT, 2 }, { FAKE_B, 2, F_NEXT | F_WRITE, 3 },
-	    { 0, 0, F_WRITE, 0 } }, { { 0 } }, 1, 1, 1, 1, 2, 0 },
-	{ "indirect", { { TABLE, 32, F_INDIRECT, 9 } },
-	  { { FAKE_A, 44, F_NEXT, 1 }, { FAKE_B, 9, 0, 77 } }, 1, 2, 0, 53, 0, 0 },
-	{ "indirect of one", { { TABLE, 16, F_INDIRECT, 0 } },
-	  { { FAKE_A, 44, F_WRITE, 0 } }, 1, 0, 1, 0, 44, 0 },
-	{ "indirect, as long as the ring", { { TABLE, 64, F_INDIRECT, 0 } },
+	    { 0, 0, F_WRITE, 0 } }, { { 0 } }, 1, 1, 1, 2, 0 },
+	{ "indirect",
+	  { { TABLE, 32, F_INDIRECT, 9 } },
+	  { { FAKE_A, 44, F_NEXT, 1 }, { FAKE_B, 9, 0, 77 } }, 2, 0, 53, 0, 0 },
+	{ "indirect of one",
+	  { { TABLE, 16, F_INDIRECT, 0 } },
+	  { { FAKE_A, 44, F_WRITE, 0 } }, 0, 1, 0, 44, 0 },
+	{ "indirect, as long as the ring",
+	  { { TABLE, 64, F_INDIRECT, 0 } },
 	  { { FAKE_A, 1, F_NEXT, 2 }, { FAKE_A, 8, F_WRITE, 0 }, { FAKE_A, 2, F_NEXT, 3 },
-	    { FAKE_A, 4, F_NEXT | F_WRITE, 1 } }, 1, 2, 2, 3, 12, 0 },
+	    { FAKE_A, 4, F_NEXT | F_WRITE, 1 } }, 2, 2, 3, 12, 0 },
 	/* "The device MUST ignore the write-only flag" there */
-	{ "indirect and write", { { TABLE, 16, F_INDIRECT | F_WRITE, 0 } },
-	  { { FAKE_A, 44, 0, 0 } }, 1, 1, 0, 44, 0, 0 },
+	{ "indirect and write",
+	  { { TABLE, 16, F_INDIRECT | F_WRITE, 0 } },
+	  { { FAKE_A, 44, 0, 0 } }, 1, 0, 44, 0, 0 },
 	/* "zero or more normal chained descriptors followed by a single" one */
-	{ "indirect at the end", { { FAKE_A, 44, F_NEXT, 3 }, { 0 }, { 0 },
-	  { TABLE, 32, F_INDIRECT, 0 } },
-	  { { FAKE_A, 9, F_NEXT, 1 }, { FAKE_A, 7, F_WRITE, 0 } }, 1, 2, 1, 53, 7, 0 },
-	{ "both as long as the ring", { { FAKE_A, 44, F_NEXT, 3 }, { 0 }, { 0 },
-	  { TABLE, 64, F_INDIRECT, 0 } },
+	{ "indirect at the end",
+	  { { FAKE_A, 44, F_NEXT, 3 }, { 0 }, { 0 }, { TABLE, 32, F_INDIRECT, 0 } },
+	  { { FAKE_A, 9, F_NEXT, 1 }, { FAKE_A, 7, F_WRITE, 0 } }, 2, 1, 53, 7, 0 },
+	{ "both as long as the ring",
+	  { { FAKE_A, 44, F_NEXT, 3 }, { 0 }, { 0 }, { TABLE, 64, F_INDIRECT, 0 } },
 	  { { FAKE_A, 9, F_NEXT, 1 }, { FAKE_A, 9, F_NEXT, 2 }, { FAKE_A, 9, 0, 0 } },
-	  1, 4, 0, 71, 0, 0 },
+	  4, 0, 71, 0, 0 },
 };
 
 static const struct chain_case bad_chains[] = {
@@ -70,11 +75,12 @@ static const struct chain_case bad_chains[] = {
 	{ "next beyond", { { FAKE_A, 1, F_NEXT, 4 } }, .head = 0 },
 	{ "next far beyond", { { FAKE_A, 1, F_NEXT, 0xffff } }, .head = 0 },
 	{ "own successor", { { FAKE_A, 1, F_NEXT, 0 } }, .head = 0 },
-	{ "loop", { { FAKE_A, 1, F_NEXT, 1 }, { FAKE_A, 1, F_NEXT, 2 }, { FAKE_A, 1, F_NEXT, 0 } },
+	{ "loop",
+	  { { FAKE_A, 1, F_NEXT, 1 }, { FAKE_A, 1, F_NEXT, 2 }, { FAKE_A, 1, F_NEXT, 0 } },
 	  .head = 0 },
 	{ "loop of empty ones", { { 0, 0, F_NEXT, 1 }, { 0, 0, F_NEXT, 0 } }, .head = 0 },
-	{ "readable after writable", { { FAKE_A, 1, F_NEXT | F_WRITE, 1 }, { FAKE_A, 1, 0, 0 } },
-	  .head = 0 },
+	{ "readable after writable",
+	  { { FAKE_A, 1, F_NEXT | F_WRITE, 1 }, { FAKE_A, 1, 0, 0 } }, .head = 0 },
 	{ "readable after empty writable",
 	  { { FAKE_A, 0, F_NEXT | F_WRITE, 1 }, { FAKE_A, 1, 0, 0 } }, .head = 0 },
 	{ "empty readable after writable",
@@ -86,37 +92,46 @@ static const struct chain_case bad_chains[] = {
 	{ "wraps", { { UINT64_MAX, 2, 0, 0 } }, .head = 0 },
 	{ "wraps to the whole", { { UINT64_MAX - 9, UINT32_MAX, F_WRITE, 0 } }, .head = 0 },
 	{ "second unmapped", { { FAKE_A, 1, F_NEXT, 1 }, { FAKE_HOLE, 1, 0, 0 } }, .head = 0 },
-	{ "table and next", { { TABLE, 16, F_INDIRECT | F_NEXT, 1 }, { FAKE_A, 1, 0, 0 } },
+	{ "table and next",
+	  { { TABLE, 16, F_INDIRECT | F_NEXT, 1 }, { FAKE_A, 1, 0, 0 } },
 	  { { FAKE_A, 1, 0, 0 } }, .head = 0 },
 	{ "empty table", { { TABLE, 0, F_INDIRECT, 0 } }, { { FAKE_A, 1, 0, 0 } }, .head = 0 },
 	{ "odd table", { { TABLE, 17, F_INDIRECT, 0 } }, { { FAKE_A, 1, 0, 0 } }, .head = 0 },
 	{ "short table", { { TABLE, 15, F_INDIRECT, 0 } }, { { FAKE_A, 1, 0, 0 } }, .head = 0 },
-	{ "table longer than the ring", { { TABLE, 80, F_INDIRECT, 0 } }, { { FAKE_A, 1, 0, 0 } },
-	  .head = 0 },
-	{ "huge table", { { TABLE, UINT32_MAX - 15, F_INDIRECT, 0 } }, { { FAKE_A, 1, 0, 0 } },
-	  .head = 0 },
+	{ "table longer than the ring",
+	  { { TABLE, 80, F_INDIRECT, 0 } },
+	  { { FAKE_A, 1, 0, 0 } }, .head = 0 },
+	{ "huge table",
+	  { { TABLE, UINT32_MAX - 15, F_INDIRECT, 0 } },
+	  { { FAKE_A, 1, 0, 0 } }, .head = 0 },
 	{ "unmapped table", { { FAKE_HOLE, 16, F_INDIRECT, 0 } }, .head = 0 },
 	{ "half mapped table", { { FAKE_HOLE - 8, 16, F_INDIRECT, 0 } }, .head = 0 },
 	{ "table wraps", { { UINT64_MAX - 15, 32, F_INDIRECT, 0 } }, .head = 0 },
 	{ "table ends the address space", { { UINT64_MAX - 15, 16, F_INDIRECT, 0 } }, .head = 0 },
-	{ "table in table", { { TABLE, 32, F_INDIRECT, 0 } },
+	{ "table in table",
+	  { { TABLE, 32, F_INDIRECT, 0 } },
 	  { { FAKE_A, 1, F_NEXT, 1 }, { TABLE, 16, F_INDIRECT, 0 } }, .head = 0 },
-	{ "next beyond the table", { { TABLE, 32, F_INDIRECT, 0 } },
+	{ "next beyond the table",
+	  { { TABLE, 32, F_INDIRECT, 0 } },
 	  { { FAKE_A, 1, F_NEXT, 2 }, { 0 }, { FAKE_A, 1, 0, 0 } }, .head = 0 },
-	{ "loop in the table", { { TABLE, 32, F_INDIRECT, 0 } },
+	{ "loop in the table",
+	  { { TABLE, 32, F_INDIRECT, 0 } },
 	  { { FAKE_A, 1, F_NEXT, 1 }, { FAKE_A, 1, F_NEXT, 0 } }, .head = 0 },
-	{ "readable after writable in the table", { { TABLE, 32, F_INDIRECT, 0 } },
+	{ "readable after writable in the table",
+	  { { TABLE, 32, F_INDIRECT, 0 } },
 	  { { FAKE_A, 1, F_NEXT | F_WRITE, 1 }, { FAKE_A, 1, 0, 0 } }, .head = 0 },
 	{ "readable table after writable",
 	  { { FAKE_A, 1, F_NEXT | F_WRITE, 1 }, { TABLE, 16, F_INDIRECT, 0 } },
 	  { { FAKE_A, 1, 0, 0 } }, .head = 0 },
-	{ "unmapped in the table", { { TABLE, 32, F_INDIRECT, 0 } },
+	{ "unmapped in the table",
+	  { { TABLE, 32, F_INDIRECT, 0 } },
 	  { { FAKE_A, 1, F_NEXT, 1 }, { FAKE_HOLE, 1, 0, 0 } }, .head = 0 },
 	{ "both longer than the ring",
 	  { { FAKE_A, 44, F_NEXT, 3 }, { 0 }, { 0 }, { TABLE, 64, F_INDIRECT, 0 } },
 	  { { FAKE_A, 9, F_NEXT, 1 }, { FAKE_A, 9, F_NEXT, 2 }, { FAKE_A, 9, F_NEXT, 3 },
 	    { FAKE_A, 9, 0, 0 } }, .head = 0 },
 };
+/* clang-format on */
 
 /* A ring of 4 that offers the chain of a case. */
 static struct fakering *case_ring(const struct chain_case *c, uint16_t index)
@@ -315,8 +330,9 @@ static void test_too_many_pieces(void **state)
 	for (uint64_t i = 0; f->gmem.count < GMEM_MAX_REGIONS; i++)
 		fake_region(f, gpa + i * 16, 16);
 	for (uint16_t i = 0; i < 128; i++)
-		fake_set(f, i, (struct fake_desc){ gpa, 16 * 500, i < 127 ? F_NEXT : 0,
-						   (uint16_t)(i + 1) });
+		fake_set(f, i,
+			 (struct fake_desc){ gpa, 16 * 500, i < 127 ? F_NEXT : 0,
+					     (uint16_t)(i + 1) });
 	fake_offer(f, 0);
 	assert_int_equal(vring_pop(&f->vr, &chain, f->iov, VRING_MAX_PIECES - 1), -ENOBUFS);
 	assert_false(f->vr.broken);
@@ -338,8 +354,9 @@ static void test_most_pieces(void **state)
 		fake_region(f, gpa + i * 128, 128);
 	/* Buffers of two bytes, from the first odd one: some lie over borders. */
 	for (uint32_t i = 0; i < VRING_MAX_SIZE; i++)
-		fake_set(f, i, (struct fake_desc){ gpa + 1 + 2 * (uint64_t)i, 2,
-						   F_NEXT, (uint16_t)(i + 1) });
+		fake_set(f, i,
+			 (struct fake_desc){ gpa + 1 + 2 * (uint64_t)i, 2, F_NEXT,
+					     (uint16_t)(i + 1) });
 	fake_set(f, VRING_MAX_SIZE - 1, (struct fake_desc){ FAKE_B - 1, 2, F_WRITE, 0 });
 	for (uint32_t i = 506 * 64 - 1; i < VRING_MAX_SIZE - 1; i++)
 		fake_set(f, i, (struct fake_desc){ FAKE_C + i, 1, F_NEXT, (uint16_t)(i + 1) });

@@ -12,20 +12,20 @@
 #include "rng.h"
 
 #define MAX_DESCS 7u
-#define TABLES 0x1000000u   /* where indirect tables are, a slot for each head */
+#define TABLES 0x1000000u /* where indirect tables are, a slot for each head */
 #define TABLE_STRIDE 128u
 
 enum life { FREE, OFFERED, POPPED, PUSHED };
 
 struct model_chain {
 	enum life life;
-	uint32_t n_descs;           /* of the ring; those of a table are not counted */
+	uint32_t n_descs; /* of the ring; those of a table are not counted */
 	uint16_t descs[MAX_DESCS];
 	uint32_t readable, writable;
 	uint64_t readable_bytes, writable_bytes;
 	struct iovec pieces[2 * MAX_DESCS];
 	uint32_t used_len;
-	uint32_t popped_at;         /* place in model->popped */
+	uint32_t popped_at; /* place in model->popped */
 };
 
 struct model {
@@ -45,7 +45,7 @@ struct model {
 	uint16_t pushed, published; /* used indices */
 	uint16_t reaped;
 	bool first_signal_done;
-	bool device_armed;          /* it was told that nothing is there and sleeps */
+	bool device_armed; /* it was told that nothing is there and sleeps */
 	bool driver_armed;
 };
 
@@ -292,8 +292,7 @@ static bool signal_expected(struct model *m)
 	if (!m->event_idx)
 		return le16_load(m->f->avail) == 0;
 	return !m->first_signal_done ||
-	       passes(le16_load(m->f->avail + 4 + 2 * (size_t)m->f->size), m->published,
-		      m->pushed);
+	       passes(le16_load(m->f->avail + 4 + 2 * (size_t)m->f->size), m->published, m->pushed);
 }
 
 static void device_publish(struct model *m)
@@ -410,8 +409,11 @@ static void run_model(struct rng *rng, uint32_t size, uint64_t features)
 		.free = calloc(size, sizeof(*m.free)),
 		.popped = calloc(size, sizeof(*m.popped)),
 		.used_order = calloc(size, sizeof(*m.used_order)),
-		.shown = index, .next_avail = index, .reaped = index,
-		.pushed = index, .published = index,
+		.shown = index,
+		.next_avail = index,
+		.reaped = index,
+		.pushed = index,
+		.published = index,
 	};
 
 	m.rng.state = rng_next(rng);
