@@ -103,6 +103,8 @@ static int finish(struct config_draft *draft, struct config *config)
 		if (ret)
 			return ret;
 	}
+	if (draft->vm_count == 0)
+		return -EINVAL;
 	vms = calloc(draft->vm_count, sizeof(*vms));
 	if (!vms)
 		return -ENOMEM;

@@ -18,19 +18,19 @@
 #define CONFIG_PROGRAM "vhost-device-vsock"
 
 #define CONFIG_DEFAULT_GUEST_CID 3u
-#define CONFIG_MIN_GUEST_CID 3u           /* 0 to 2 are hypervisor, local and host */
-#define CONFIG_MAX_GUEST_CID 4294967294u  /* 2^32-1 is VMADDR_CID_ANY */
+#define CONFIG_MIN_GUEST_CID 3u          /* 0 to 2 are hypervisor, local and host */
+#define CONFIG_MAX_GUEST_CID 4294967294u /* 2^32-1 is VMADDR_CID_ANY */
 #define CONFIG_DEFAULT_TX_BUFFER_SIZE (256u * 1024u)
 /* One page: a smaller window would cost a credit update for almost every packet. */
 #define CONFIG_MIN_TX_BUFFER_SIZE 4096u
 /* What one stalled connection may make us hold; far above what a guest ever uses. */
 #define CONFIG_MAX_TX_BUFFER_SIZE (64u * 1024u * 1024u)
 #define CONFIG_DEFAULT_QUEUE_SIZE 1024u
-#define CONFIG_MAX_QUEUE_SIZE 32768u      /* virtio's own limit */
+#define CONFIG_MAX_QUEUE_SIZE 32768u /* virtio's own limit */
 #define CONFIG_DEFAULT_GROUP "default"
 #define CONFIG_MAX_THREADS 256u
 #define CONFIG_MAX_VMS 4096u
-#define CONFIG_MAX_LIST 1024              /* ports or groups of one VM */
+#define CONFIG_MAX_LIST 1024 /* ports or groups of one VM */
 #define CONFIG_MAX_FILE_BYTES (1024u * 1024u)
 
 /** One guest and its sockets. */
@@ -41,17 +41,17 @@ struct vm_config {
 	uint32_t forward_cid;     /* AF_VSOCK CID guest connections go to; 0 if uds_path */
 	uint32_t *forward_listen; /* AF_VSOCK ports carried into the guest, each once */
 	size_t forward_listen_count;
-	uint32_t tx_buffer_size;  /* window given to the guest per connection, bytes */
-	uint32_t queue_size;      /* largest ring accepted, entries; a power of two */
-	char **groups;            /* never empty after validation */
+	uint32_t tx_buffer_size; /* window given to the guest per connection, bytes */
+	uint32_t queue_size;     /* largest ring accepted, entries; a power of two */
+	char **groups;           /* never empty after validation */
 	size_t group_count;
 };
 
 /** Everything the daemon was told; immutable after config_load(). */
 struct config {
 	struct vm_config *vms;
-	size_t vm_count;      /* >= 1 */
-	uint32_t threads;     /* workers: 1 to min(CPUs or as given, vm_count) */
+	size_t vm_count;  /* >= 1 */
+	uint32_t threads; /* workers: 1 to min(CPUs or as given, vm_count) */
 	enum log_level log_level;
 };
 
@@ -77,8 +77,8 @@ enum config_result {
  * Context: start-up, before other threads exist; blocks only on reading the
  *          file (which may be a pipe)
  */
-enum config_result config_load(struct config *config, int argc, char **argv, FILE *out,
-			       FILE *err) must_use;
+enum config_result config_load(struct config *config, int argc, char **argv, FILE *out, FILE *err)
+	must_use;
 
 /** Free what config_load() allocated and empty @config; legal on an empty one. */
 void config_free(struct config *config);

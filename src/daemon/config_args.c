@@ -19,8 +19,8 @@ struct args {
 	FILE *out;
 	char **argv;
 	int argc;
-	int next;           /* index in argv of the next argument */
-	const char *way;    /* the first option that chose how VMs are given */
+	int next;                   /* index in argv of the next argument */
+	const char *way;            /* the first option that chose how VMs are given */
 	enum config_key_id way_key; /* KEY_VM, KEY_CONFIG, or KEY_SOCKET for single options */
 };
 
@@ -93,7 +93,9 @@ static int read_pair(struct args *args, struct vm_draft *vm, char *pair)
 	FILE *err = args->draft->err;
 	struct config_where where = { .vm = vm->number };
 	const struct config_target target = {
-		.fields = &vm->vm, .marks = &vm->marks, .err = err,
+		.fields = &vm->vm,
+		.marks = &vm->marks,
+		.err = err,
 	};
 	enum config_key_id id = KEY_COUNT;
 	char *equals = strchr(pair, '=');

@@ -176,7 +176,9 @@ static size_t collect_paths(const struct config_draft *draft, struct use *uses)
 		uses[count++] = (struct use){ .path = vm->vm.socket, .vm = vm, .key = KEY_SOCKET };
 		if (vm->vm.uds_path)
 			uses[count++] = (struct use){
-				.path = vm->vm.uds_path, .vm = vm, .key = KEY_UDS_PATH,
+				.path = vm->vm.uds_path,
+				.vm = vm,
+				.key = KEY_UDS_PATH,
 			};
 	}
 	return count;

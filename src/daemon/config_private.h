@@ -50,21 +50,21 @@ enum config_key_id {
 
 /** One row of the table. */
 struct config_key {
-	const char *name;    /* with '-'; '_' is accepted everywhere too */
-	const char *arg;     /* placeholder in --help; NULL: takes no value */
-	const char *what;    /* completes "expected ..." */
-	const char *unit;    /* after the range; may be NULL */
-	const char *help;    /* lines separated by \n */
+	const char *name;        /* with '-'; '_' is accepted everywhere too */
+	const char *arg;         /* placeholder in --help; NULL: takes no value */
+	const char *what;        /* completes "expected ..." */
+	const char *unit;        /* after the range; may be NULL */
+	const char *help;        /* lines separated by \n */
 	const char *preset_text; /* default shown in --help if not a number */
 	/* Parse @text into @field: 0, -EINVAL (not as expected), -ENOMEM. NULL: reader's own. */
 	int (*set)(const struct config_key *key, void *field, const char *text);
-	size_t offset;       /* of the field in struct vm_config or struct config_globals */
-	uint32_t min;        /* range of a number, or of a path's length */
-	uint32_t max;        /* 0: no range */
-	uint32_t preset;     /* default of a number; 0: none */
-	unsigned int scope;  /* CONFIG_IN_* */
-	char letter;         /* short option, or 0 */
-	bool is_list;        /* several values, joined by '+' or as a YAML list */
+	size_t offset;      /* of the field in struct vm_config or struct config_globals */
+	uint32_t min;       /* range of a number, or of a path's length */
+	uint32_t max;       /* 0: no range */
+	uint32_t preset;    /* default of a number; 0: none */
+	unsigned int scope; /* CONFIG_IN_* */
+	char letter;        /* short option, or 0 */
+	bool is_list;       /* several values, joined by '+' or as a YAML list */
 };
 
 /** Which keys of one description were given, and where. */
@@ -103,8 +103,8 @@ struct config_draft {
 struct config_where {
 	const char *file; /* NULL: command line */
 	size_t line;
-	unsigned int vm;  /* command line: which --vm, 0: an option of its own */
-	const char *key;  /* NULL: none known */
+	unsigned int vm; /* command line: which --vm, 0: an option of its own */
+	const char *key; /* NULL: none known */
 };
 
 /** Where a value goes to. */
@@ -148,8 +148,8 @@ const struct config_key *config_key(enum config_key_id id) must_use;
  *
  * Return: 0, or -ENOENT
  */
-int config_key_find(const char *name, size_t len, unsigned int scope,
-		    enum config_key_id *id) must_use;
+int config_key_find(const char *name, size_t len, unsigned int scope, enum config_key_id *id)
+	must_use;
 
 /** Report an unknown name with the names that would have been right. */
 int config_key_unknown(FILE *err, const struct config_where *where, const char *name,

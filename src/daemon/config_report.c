@@ -54,7 +54,7 @@ static void escape(char shown[SHOWN_ROOM], const char *text)
 	size_t used = 0;
 	size_t i = 0;
 
-	while (s[i] != '\0' && i < SHOWN_BYTES) {
+	while (i < SHOWN_BYTES && s[i] != '\0') {
 		size_t len = printable_length(s + i);
 
 		if (len == 0) {

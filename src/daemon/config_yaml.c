@@ -25,7 +25,7 @@ struct reader {
 	yaml_parser_t parser;
 	yaml_event_t event; /* the current one; owned */
 	struct config_draft *draft;
-	const char *data;   /* the file, for finding a line by its offset */
+	const char *data; /* the file, for finding a line by its offset */
 };
 
 static struct config_where here(const struct reader *reader, const char *key)
@@ -263,7 +263,9 @@ static int read_top(struct reader *reader)
 {
 	struct config_globals *globals = &reader->draft->by_file;
 	const struct config_target target = {
-		.fields = globals, .marks = &globals->marks, .err = reader->draft->err,
+		.fields = globals,
+		.marks = &globals->marks,
+		.err = reader->draft->err,
 	};
 	const struct config_where start = here(reader, config_key(KEY_VMS)->name);
 

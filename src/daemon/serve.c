@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -18,6 +19,10 @@
 #include "base/fd.h"
 #include "daemon/vm.h"
 #include "loop/loop.h"
+#include "vsock/device.h"
+
+#define VM_DESCRIPTORS 24u /* listeners, front-end, rings, messages in flight */
+#define MIN_CONNS 16u
 
 struct worker {
 	struct loop *loop;
@@ -33,6 +38,23 @@ struct server {
 	struct loop_source signals;
 	int signal_fd;
 };
+
+/* A low limit only means fewer connections. */
+static int raise_limits(struct server *server)
+{
+	int err = fd_raise_limit();
+
+	(void)server;
+	if (err < 0)
+		log_warning(NULL, "cannot raise the limit of open files: %s", strerror(-err));
+	return 0;
+}
+
+static int guard_memory(struct server *server)
+{
+	(void)server;
+	return fault_install();
+}
 
 static void *work(void *arg)
 {
@@ -90,10 +112,26 @@ static int make_workers(struct server *server)
 	return 0;
 }
 
+/* An equal share of the descriptors, less what a VM itself needs. */
+static uint32_t conns_per_vm(size_t vms)
+{
+	struct rlimit limit;
+	rlim_t share;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+		return DEVICE_MAX_CONNS;
+	share = limit.rlim_cur / vms;
+	if (share < VM_DESCRIPTORS + MIN_CONNS)
+		return MIN_CONNS;
+	share -= VM_DESCRIPTORS;
+	return share < DEVICE_MAX_CONNS ? (uint32_t)share : DEVICE_MAX_CONNS;
+}
+
 static int make_vms(struct server *server)
 {
 	const struct config *config = server->config;
 
+	server->set.max_conns = conns_per_vm(config->vm_count);
 	server->set.vms = calloc(config->vm_count, sizeof(struct vm *));
 	if (server->set.vms == NULL)
 		return -ENOMEM;
@@ -123,6 +161,13 @@ static int start_workers(struct server *server)
 	return 0;
 }
 
+static int run_worker_0(struct server *server)
+{
+	log_notice(NULL, "serving %zu VMs with %u workers", server->config->vm_count,
+		   server->config->threads);
+	return loop_run(server->workers[0].loop);
+}
+
 static void stop_workers(struct server *server)
 {
 	for (uint32_t i = 1; server->workers != NULL && i < server->config->threads; i++) {
@@ -136,6 +181,8 @@ static void stop_workers(struct server *server)
 static void clean_up(struct server *server)
 {
 	stop_workers(server);
+	for (size_t i = 0; i < server->set.count; i++)
+		vm_stop(server->set.vms[i]);
 	for (size_t i = 0; i < server->set.count; i++)
 		vm_free(server->set.vms[i]);
 	free(server->set.vms);
@@ -151,25 +198,15 @@ static void clean_up(struct server *server)
 
 int serve(const struct config *config)
 {
+	static int (*const steps[])(struct server *) = {
+		raise_limits, guard_memory,  make_workers, watch_signals,
+		make_vms,     start_workers, run_worker_0,
+	};
 	struct server server = { .config = config, .signal_fd = -1, .signals = { .fd = -1 } };
-	int err = fd_raise_limit();
+	int err = 0;
 
-	if (err < 0)
-		log_warning(NULL, "cannot raise the limit of open files: %s", strerror(-err));
-	err = fault_install();
-	if (err == 0)
-		err = make_workers(&server);
-	if (err == 0)
-		err = watch_signals(&server);
-	if (err == 0)
-		err = make_vms(&server);
-	if (err == 0)
-		err = start_workers(&server);
-	if (err == 0)
-		log_notice(NULL, "serving %zu VMs with %u workers", config->vm_count,
-			   config->threads);
-	if (err == 0)
-		err = loop_run(server.workers[0].loop);
+	for (size_t i = 0; i < array_size(steps) && err == 0; i++)
+		err = steps[i](&server);
 	if (err < 0 && err != -ECANCELED)
 		log_error(NULL, "cannot serve: %s", strerror(-err));
 	clean_up(&server);

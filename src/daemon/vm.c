@@ -45,6 +45,9 @@ struct vm {
 	struct unix_listener listener;
 	struct loop_source accept;
 	struct timer accept_resume;
+	struct timer probe;
+	struct loop_msg wake_up; /* from a sibling's owner */
+	bool woken;              /* it is on its way; under the lock */
 	struct log_limit guest_errors;
 	char tag[sizeof("vm=4294967295")];
 };
@@ -58,6 +61,39 @@ static void schedule(void *ctx)
 	struct vm *vm = ctx;
 
 	loop_defer(vm->loop, &vm->run);
+}
+
+static void lock(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	pthread_mutex_lock(&vm->lock);
+}
+
+static void unlock(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	pthread_mutex_unlock(&vm->lock);
+}
+
+static void wake(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	if (!vm->woken)
+		loop_post(vm->loop, &vm->wake_up);
+	vm->woken = true;
+}
+
+static void on_wake_up(struct loop_msg *msg)
+{
+	struct vm *vm = container_of(msg, struct vm, wake_up);
+
+	lock(vm);
+	vm->woken = false;
+	unlock(vm);
+	schedule(vm);
 }
 
 static void notify(void *ctx, unsigned int index)
@@ -88,18 +124,17 @@ static void guest_error(void *ctx, const char *what)
 	log_warning(vm->tag, "guest: %s", what);
 }
 
-static void lock(void *ctx)
+static void probe_later(void *ctx, uint32_t delay_ms)
 {
 	struct vm *vm = ctx;
 
-	pthread_mutex_lock(&vm->lock);
+	if (!timer_is_armed(&vm->probe))
+		(void)!loop_arm(vm->loop, &vm->probe, delay_ms);
 }
 
-static void unlock(void *ctx)
+static void probe(struct timer *timer)
 {
-	struct vm *vm = ctx;
-
-	pthread_mutex_unlock(&vm->lock);
+	device_probe_siblings(&container_of(timer, struct vm, probe)->device);
 }
 
 static int compare_cid(const void *key, const void *element)
@@ -128,9 +163,11 @@ static struct device *sibling(void *ctx, uint64_t cid)
 
 static const struct device_env device_env = {
 	.schedule = schedule,
+	.wake = wake,
 	.notify = notify,
 	.ring_broken = ring_broken,
 	.guest_error = guest_error,
+	.probe_later = probe_later,
 	.sibling = sibling,
 	.lock = lock,
 	.unlock = unlock,
@@ -201,8 +238,7 @@ static void session_closed(void *ctx, const char *reason)
 }
 
 static const struct vu_device_ops vu_ops_template = {
-	.features = UINT64_C(1) << VIRTIO_F_VERSION_1_BIT |
-		    UINT64_C(1) << VIRTIO_F_EVENT_IDX_BIT |
+	.features = UINT64_C(1) << VIRTIO_F_VERSION_1_BIT | UINT64_C(1) << VIRTIO_F_EVENT_IDX_BIT |
 		    UINT64_C(1) << VIRTIO_F_INDIRECT_DESC_BIT |
 		    UINT64_C(1) << VIRTIO_F_NOTIFY_ON_EMPTY_BIT,
 	.config_read = config_read,
@@ -232,7 +268,9 @@ static void run(struct loop_task *task)
 
 static void serve_front_end(struct vm *vm, int fd)
 {
-	if (vm->session != NULL && vu_session_hung_up(vm->session))
+	/* one that is gone, or never said anything, does not block the next */
+	if (vm->session != NULL &&
+	    (vu_session_hung_up(vm->session) || !vu_session_has_spoken(vm->session)))
 		session_closed(vm, "replaced by a new front-end");
 	if (vm->session != NULL) {
 		log_warning(vm->tag, "a second front-end was refused: one is being served");
@@ -283,6 +321,7 @@ static void init_device(struct vm *vm)
 		.conn_bytes = host_conn_bytes(),
 		.guest_cid = vm->config->guest_cid,
 		.window = vm->config->tx_buffer_size,
+		.max_conns = vm->set->max_conns,
 		.any_cid = vm->config->forward_cid != 0,
 	};
 
@@ -362,6 +401,8 @@ struct vm *vm_new(const struct vm_config *config, const struct vm_set *set, stru
 	vm->accept.fd = -1;
 	vm->accept.on_event = on_front_end;
 	vm->accept_resume.on_expire = resume_accepting;
+	vm->probe.on_expire = probe;
+	vm->wake_up.deliver = on_wake_up;
 	vm->vu_ops = vu_ops_template;
 	vm->vu_ops.max_queue_size = config->queue_size;
 	snprintf(vm->tag, sizeof(vm->tag), "vm=%u", config->guest_cid);
@@ -376,16 +417,22 @@ struct vm *vm_new(const struct vm_config *config, const struct vm_set *set, stru
 	return vm;
 }
 
+void vm_stop(struct vm *vm)
+{
+	vu_session_free(vm->session);
+	vm->session = NULL;
+	device_reset(&vm->device);
+}
+
 void vm_free(struct vm *vm)
 {
 	if (vm == NULL)
 		return;
 	loop_del(vm->loop, &vm->accept);
 	loop_disarm(vm->loop, &vm->accept_resume);
+	loop_disarm(vm->loop, &vm->probe);
 	unix_listener_close(&vm->listener);
 	host_close(&vm->host);
-	vu_session_free(vm->session);
-	vm->session = NULL;
 	device_fini(&vm->device);
 	loop_cancel(&vm->run);
 	pthread_mutex_destroy(&vm->lock);

@@ -19,6 +19,7 @@ struct vm;
 struct vm_set {
 	struct vm **vms;
 	size_t count;
+	uint32_t max_conns; /* of each, so that one cannot take all descriptors */
 };
 
 /**
@@ -34,8 +35,14 @@ struct vm *vm_new(const struct vm_config *config, const struct vm_set *set, stru
 		  struct scratch *scratch) must_use;
 
 /**
+ * vm_stop() - End its front-end and every connection, siblings' ones included
+ * Context: no loop runs any more; before any VM of the set is freed
+ */
+void vm_stop(struct vm *vm);
+
+/**
  * vm_free() - Close everything and remove the sockets it made
- * Context: no loop runs any more; NULL is legal
+ * Context: as vm_stop(); NULL is legal
  */
 void vm_free(struct vm *vm);
 

@@ -56,8 +56,8 @@ static void on_client(struct loop_source *source, uint32_t events)
 		int fd = accept4(listener->fd, is_vsock ? address : NULL, is_vsock ? &len : NULL,
 				 SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
-			       errno == ENOBUFS))
+		if (fd < 0 &&
+		    (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS))
 			pause_accepting(listener, errno);
 		if (fd < 0)
 			return;
@@ -119,7 +119,8 @@ static int open_forwards(struct host *host, const struct host_params *params, ch
 	for (size_t i = 0; i < params->forward_listen_count; i++) {
 		int err;
 
-		snprintf(culprit, HOST_CULPRIT_BYTES, "AF_VSOCK port %u", params->forward_listen[i]);
+		snprintf(culprit, HOST_CULPRIT_BYTES, "AF_VSOCK port %u",
+			 params->forward_listen[i]);
 		host->listeners[i].source.fd = -1;
 		err = open_vsock(host, &host->listeners[i], params->forward_listen[i]);
 		if (err < 0)

@@ -42,9 +42,9 @@ struct host {
 
 struct host_params {
 	struct loop *loop;
-	struct device *device;         /* stays valid until host_close() */
+	struct device *device; /* stays valid until host_close() */
 	const char *tag;
-	const char *uds_path;          /* NULL when forwarding */
+	const char *uds_path; /* NULL when forwarding */
 	uint32_t forward_cid;
 	const uint32_t *forward_listen; /* AF_VSOCK ports carried into the guest */
 	size_t forward_listen_count;
@@ -70,7 +70,7 @@ int host_open(struct host *host, const struct host_params *params, char *culprit
 /** Close the listening sockets; connections belong to the device. */
 void host_close(struct host *host);
 
-/** A listener's new client. Returns false to stop accepting for now. */
+/** A listener's new client; @fd is taken. @peer_port: of an AF_VSOCK client. */
 void host_conn_accepted(struct host *host, int fd, const struct host_listener *from,
 			uint32_t peer_port);
 

@@ -35,7 +35,7 @@
 #define DIAL_RETRY_MAX_MS 64u
 #define SEND_BUFFER_BYTES (1024 * 1024) /* cut by net.core.wmem_max */
 
-#define WATCH_INPUT (EPOLLIN | EPOLLRDHUP | EPOLLET)
+#define WATCH_INPUT (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET)
 #define WATCH_BOTH (WATCH_INPUT | EPOLLOUT)
 
 struct host_conn {
@@ -45,10 +45,11 @@ struct host_conn {
 	struct host *host;
 	uint64_t dial_deadline_ms;
 	uint16_t dial_delay_ms;
-	bool dialling : 1;      /* a Unix connect() waits to be tried again */
+	bool dialling : 1; /* a Unix connect() waits to be tried again */
 	bool watches_output : 1;
-	bool grown : 1;         /* the send buffer was enlarged */
-	bool ended : 1;         /* the peer will send no more than what is queued */
+	bool grown : 1;  /* the send buffer was enlarged */
+	bool ended : 1;  /* the peer will send no more than what is queued */
+	bool urgent : 1; /* it has used MSG_OOB, at whose mark reads stop */
 };
 
 static struct host_conn *of(struct conn *conn)
@@ -138,7 +139,7 @@ static void handshake(struct host_conn *hc)
 	if (result == HANDSHAKE_MORE && !hc->ended)
 		return;
 	/* the edge that told of bytes behind the line has passed */
-	hc->conn.readable = (size_t)got > line || hc->ended;
+	hc->conn.readable = (size_t)got > line || got == (ssize_t)sizeof(text) || hc->ended;
 	if (result != HANDSHAKE_DONE ||
 	    recv(hc->source.fd, text, line, MSG_DONTWAIT) != (ssize_t)line ||
 	    conn_request(device, &hc->conn, port, 0) < 0)
@@ -334,7 +335,7 @@ static ssize_t recv_bytes(void *ctx, struct conn *conn, struct iovec *iov, size_
 	 * along, nor when the end is queued behind and its edge has passed.
 	 */
 	*drained = (size_t)got < iov_total(iov, count) && (msg.msg_flags & MSG_CTRUNC) == 0 &&
-		   !hc->ended && host->forward_cid == 0;
+		   !hc->ended && !hc->urgent && host->forward_cid == 0;
 	return got;
 }
 
@@ -384,11 +385,14 @@ static void on_event(struct loop_source *source, uint32_t events)
 		hc->ended = true;
 	if ((events & (EPOLLHUP | EPOLLERR)) != 0)
 		hc->conn.hung_up = true;
+	if ((events & EPOLLPRI) != 0)
+		hc->urgent = true;
 	switch ((enum conn_state)hc->conn.state) {
 	case CONN_HANDSHAKE:
 		handshake(hc);
 		return;
 	case CONN_CONNECTING:
+		hc->conn.readable = true; /* this edge may also have told of bytes */
 		if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0)
 			dialled(hc);
 		return;

@@ -40,17 +40,17 @@ enum vu_enable {
 
 /** One ring as the front-end describes it, and the running one. */
 struct vu_ring {
-	struct vring vring;  /* changed under ops->lock() only */
-	bool ready;          /* likewise: vring runs, the device may use it */
-	int call_fd;         /* likewise */
-	int err_fd;          /* likewise */
-	int kick_fd;         /* -1: none, or the driver is said to be polled */
-	bool started;        /* SET_VRING_KICK came, no GET_VRING_BASE since */
-	bool addressed;      /* SET_VRING_ADDR came */
-	bool ran;            /* was ready since the last new driver instance */
+	struct vring vring; /* changed under ops->lock() only */
+	bool ready;         /* likewise: vring runs, the device may use it */
+	int call_fd;        /* likewise */
+	int err_fd;         /* likewise */
+	int kick_fd;        /* -1: none, or the driver is said to be polled */
+	bool started;       /* SET_VRING_KICK came, no GET_VRING_BASE since */
+	bool addressed;     /* SET_VRING_ADDR came */
+	bool ran;           /* was ready since the last new driver instance */
 	enum vu_enable enable;
-	uint32_t size;       /* entries, 0 before SET_VRING_NUM */
-	uint16_t base;       /* next_avail while the ring is not ready */
+	uint32_t size; /* entries, 0 before SET_VRING_NUM */
+	uint16_t base; /* next_avail while the ring is not ready */
 	struct vu_ring_addr addr;
 	unsigned int index;
 	struct vu_session *session;
@@ -70,6 +70,7 @@ struct vu_session {
 	uint64_t protocol_features;
 	uint64_t status;
 	bool features_set; /* SET_FEATURES came; no ring runs before it */
+	bool spoken;       /* a complete message came */
 	bool over;         /* closed() was called or is about to be */
 
 	int fd;
@@ -81,7 +82,7 @@ struct vu_session {
 	struct vu_header header; /* valid once received >= VU_HEADER_BYTES */
 	uint32_t received;       /* bytes in buffer */
 	size_t n_fds;
-	int fds[FD_RECV_MAX];    /* those not taken by a handler are closed */
+	int fds[FD_RECV_MAX]; /* those not taken by a handler are closed */
 	uint8_t buffer[VU_HEADER_BYTES + VU_MAX_PAYLOAD];
 	char reason[VU_REASON_BYTES]; /* of the last refusal or of the end */
 };

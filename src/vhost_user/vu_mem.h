@@ -56,8 +56,8 @@ void vu_mem_unmap(const struct vu_mapping *mapping);
 int vu_mem_insert(struct vu_mem *mem, const struct vu_mapping *mapping) must_use;
 
 /** The mapping of exactly this region, or NULL; valid until @mem changes. */
-const struct vu_mapping *vu_mem_find(const struct vu_mem *mem,
-				     const struct vu_region *wire) must_use;
+const struct vu_mapping *vu_mem_find(const struct vu_mem *mem, const struct vu_region *wire)
+	must_use;
 
 /**
  * vu_mem_remove() - Take a region out of the table; nothing is unmapped
@@ -65,8 +65,8 @@ const struct vu_mapping *vu_mem_find(const struct vu_mem *mem,
  *
  * Return: 0 or -ENOENT
  */
-int vu_mem_remove(struct vu_mem *mem, const struct vu_region *wire,
-		  struct vu_mapping *removed) must_use;
+int vu_mem_remove(struct vu_mem *mem, const struct vu_region *wire, struct vu_mapping *removed)
+	must_use;
 
 /** Whether a region's file was truncated and an access has missed it since. */
 bool vu_mem_is_lost(const struct vu_mem *mem) must_use;

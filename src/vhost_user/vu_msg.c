@@ -45,34 +45,35 @@ struct vu_row {
 	enum vu_answer answer;
 };
 
-#define VU_TABLE_BYTES(n) (VU_TABLE_HEADER_BYTES + (n) * VU_REGION_BYTES)
+#define VU_TABLE_BYTES(n) (VU_TABLE_HEADER_BYTES + (n)*VU_REGION_BYTES)
 
-#define VU_ROW(what, min, max, fds_min, fds_max, how, reply)              \
-	[VU_##what] = { #what,     (min),          (max),            (fds_min), \
-			(fds_max), VU_SHAPE_##how, VU_ANSWER_##reply }
+#define VU_ROW(what, min, max, fds_min, fds_max, how, reply)                                 \
+	[VU_##what] = {                                                                      \
+		#what, (min), (max), (fds_min), (fds_max), VU_SHAPE_##how, VU_ANSWER_##reply \
+	}
 #define VU_UNUSED(what) VU_ROW(what, 0, 0, 0, 0, EMPTY, NEVER)
 
 static const struct vu_row vu_rows[VU_REQUEST_COUNT] = {
 	/*     request               min, max bytes  fds   layout      reply */
-	VU_ROW(GET_FEATURES,          0,  0,         0, 0, EMPTY,      OWN),
-	VU_ROW(SET_FEATURES,          8,  8,         0, 0, U64,        ACK),
-	VU_ROW(SET_OWNER,             0,  0,         0, 0, EMPTY,      ACK),
-	VU_ROW(RESET_OWNER,           0,  0,         0, 0, EMPTY,      ACK),
-	VU_ROW(SET_MEM_TABLE, VU_TABLE_BYTES(1), VU_TABLE_BYTES(VU_TABLE_MAX_REGIONS),
-	       1, VU_TABLE_MAX_REGIONS, TABLE, ACK),
+	VU_ROW(GET_FEATURES, 0, 0, 0, 0, EMPTY, OWN),
+	VU_ROW(SET_FEATURES, 8, 8, 0, 0, U64, ACK),
+	VU_ROW(SET_OWNER, 0, 0, 0, 0, EMPTY, ACK),
+	VU_ROW(RESET_OWNER, 0, 0, 0, 0, EMPTY, ACK),
+	VU_ROW(SET_MEM_TABLE, VU_TABLE_BYTES(1), VU_TABLE_BYTES(VU_TABLE_MAX_REGIONS), 1,
+	       VU_TABLE_MAX_REGIONS, TABLE, ACK),
 	VU_UNUSED(SET_LOG_BASE),
 	VU_UNUSED(SET_LOG_FD),
-	VU_ROW(SET_VRING_NUM,         VU_STATE_BYTES, VU_STATE_BYTES, 0, 0, RING_STATE, ACK),
-	VU_ROW(SET_VRING_ADDR,        VU_ADDR_BYTES, VU_ADDR_BYTES,   0, 0, RING_ADDR,  ACK),
-	VU_ROW(SET_VRING_BASE,        VU_STATE_BYTES, VU_STATE_BYTES, 0, 0, RING_STATE, ACK),
-	VU_ROW(GET_VRING_BASE,        VU_STATE_BYTES, VU_STATE_BYTES, 0, 0, RING_STATE, OWN),
-	VU_ROW(SET_VRING_KICK,        8,  8,         0, 1, RING_FD,    ACK),
-	VU_ROW(SET_VRING_CALL,        8,  8,         0, 1, RING_FD,    ACK),
-	VU_ROW(SET_VRING_ERR,         8,  8,         0, 1, RING_FD,    ACK),
-	VU_ROW(GET_PROTOCOL_FEATURES, 0,  0,         0, 0, EMPTY,      OWN),
-	VU_ROW(SET_PROTOCOL_FEATURES, 8,  8,         0, 0, U64,        ACK),
-	VU_ROW(GET_QUEUE_NUM,         0,  0,         0, 0, EMPTY,      OWN),
-	VU_ROW(SET_VRING_ENABLE,      VU_STATE_BYTES, VU_STATE_BYTES, 0, 0, RING_STATE, ACK),
+	VU_ROW(SET_VRING_NUM, VU_STATE_BYTES, VU_STATE_BYTES, 0, 0, RING_STATE, ACK),
+	VU_ROW(SET_VRING_ADDR, VU_ADDR_BYTES, VU_ADDR_BYTES, 0, 0, RING_ADDR, ACK),
+	VU_ROW(SET_VRING_BASE, VU_STATE_BYTES, VU_STATE_BYTES, 0, 0, RING_STATE, ACK),
+	VU_ROW(GET_VRING_BASE, VU_STATE_BYTES, VU_STATE_BYTES, 0, 0, RING_STATE, OWN),
+	VU_ROW(SET_VRING_KICK, 8, 8, 0, 1, RING_FD, ACK),
+	VU_ROW(SET_VRING_CALL, 8, 8, 0, 1, RING_FD, ACK),
+	VU_ROW(SET_VRING_ERR, 8, 8, 0, 1, RING_FD, ACK),
+	VU_ROW(GET_PROTOCOL_FEATURES, 0, 0, 0, 0, EMPTY, OWN),
+	VU_ROW(SET_PROTOCOL_FEATURES, 8, 8, 0, 0, U64, ACK),
+	VU_ROW(GET_QUEUE_NUM, 0, 0, 0, 0, EMPTY, OWN),
+	VU_ROW(SET_VRING_ENABLE, VU_STATE_BYTES, VU_STATE_BYTES, 0, 0, RING_STATE, ACK),
 	VU_UNUSED(SEND_RARP),
 	VU_UNUSED(NET_SET_MTU),
 	VU_UNUSED(SET_BACKEND_REQ_FD),
@@ -89,14 +90,14 @@ static const struct vu_row vu_rows[VU_REQUEST_COUNT] = {
 	VU_UNUSED(GET_INFLIGHT_FD),
 	VU_UNUSED(SET_INFLIGHT_FD),
 	VU_UNUSED(GPU_SET_SOCKET),
-	VU_ROW(RESET_DEVICE,          0,  0,         0, 0, EMPTY,      ACK),
+	VU_ROW(RESET_DEVICE, 0, 0, 0, 0, EMPTY, ACK),
 	VU_UNUSED(VRING_KICK),
-	VU_ROW(GET_MAX_MEM_SLOTS,     0,  0,         0, 0, EMPTY,      OWN),
+	VU_ROW(GET_MAX_MEM_SLOTS, 0, 0, 0, 0, EMPTY, OWN),
 	VU_ROW(ADD_MEM_REG, VU_SINGLE_REGION_BYTES, VU_SINGLE_REGION_BYTES, 1, 1, REGION, ACK),
 	/* A descriptor is discouraged but legal here: QEMU sends one. */
 	VU_ROW(REM_MEM_REG, VU_SINGLE_REGION_BYTES, VU_SINGLE_REGION_BYTES, 0, 1, REGION, ACK),
-	VU_ROW(SET_STATUS,            8,  8,         0, 0, U64,        ACK),
-	VU_ROW(GET_STATUS,            0,  0,         0, 0, EMPTY,      OWN),
+	VU_ROW(SET_STATUS, 8, 8, 0, 0, U64, ACK),
+	VU_ROW(GET_STATUS, 0, 0, 0, 0, EMPTY, OWN),
 	VU_UNUSED(GET_SHARED_OBJECT),
 	VU_UNUSED(SET_DEVICE_STATE_FD),
 	VU_UNUSED(CHECK_DEVICE_STATE),

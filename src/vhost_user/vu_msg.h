@@ -64,13 +64,13 @@ struct vu_region {
 struct vu_msg {
 	uint32_t request;
 	bool need_reply;
-	uint32_t ring;    /* less than the number of rings */
-	bool no_fd;       /* SET_VRING_KICK, CALL, ERR: comes without a descriptor */
-	uint32_t num;     /* second word of a vring state */
-	uint64_t value;   /* the u64 of a request that is nothing else */
-	uint32_t offset;  /* GET_CONFIG, SET_CONFIG */
-	uint32_t length;  /* GET_CONFIG, SET_CONFIG: not checked against any bound */
-	uint32_t flags;   /* GET_CONFIG, SET_CONFIG */
+	uint32_t ring;   /* less than the number of rings */
+	bool no_fd;      /* SET_VRING_KICK, CALL, ERR: comes without a descriptor */
+	uint32_t num;    /* second word of a vring state */
+	uint64_t value;  /* the u64 of a request that is nothing else */
+	uint32_t offset; /* GET_CONFIG, SET_CONFIG */
+	uint32_t length; /* GET_CONFIG, SET_CONFIG: not checked against any bound */
+	uint32_t flags;  /* GET_CONFIG, SET_CONFIG */
 	struct vu_ring_addr addr;
 	uint32_t n_regions; /* as many as descriptors, except REM_MEM_REG */
 	struct vu_region regions[VU_TABLE_MAX_REGIONS];

@@ -204,13 +204,15 @@ static enum vu_outcome vu_rem_mem_reg(struct vu_session *session, const struct v
 static enum vu_outcome vu_add_mem_reg(struct vu_session *session, const struct vu_msg *msg)
 {
 	struct vu_mapping mapping;
+	bool replaces;
 	int ret;
 
 	ret = vu_mem_map(&msg->regions[0], session->fds[0], &mapping);
 	if (ret < 0)
 		return vu_refuse_region(session, &msg->regions[0], ret);
 	/* Some front-ends say all regions again when they resume: the last word counts. */
-	if (vu_mem_find(&session->mem, &msg->regions[0]) != NULL)
+	replaces = vu_mem_find(&session->mem, &msg->regions[0]) != NULL;
+	if (replaces)
 		(void)vu_rem_mem_reg(session, msg);
 	/* What else is mapped stays where it is: rings may go on running. */
 	session->ops->lock(session->ctx);
@@ -218,7 +220,8 @@ static enum vu_outcome vu_add_mem_reg(struct vu_session *session, const struct v
 	session->ops->unlock(session->ctx);
 	if (ret < 0) {
 		vu_mem_unmap(&mapping);
-		return vu_refuse_region(session, &msg->regions[0], ret);
+		(void)vu_refuse_region(session, &msg->regions[0], ret);
+		return replaces ? VU_FATAL : VU_REFUSED; /* its predecessor is gone */
 	}
 	return VU_DONE;
 }

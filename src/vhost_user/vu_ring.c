@@ -61,8 +61,8 @@ static bool vu_ring_is_enabled(const struct vu_ring *ring)
 /* Whether the front-end has said all that a running ring needs. */
 static bool vu_ring_is_wanted(const struct vu_ring *ring)
 {
-	return ring->session->features_set && ring->size != 0 && ring->addressed &&
-	       ring->started && vu_ring_is_enabled(ring);
+	return ring->session->features_set && ring->size != 0 && ring->addressed && ring->started &&
+	       vu_ring_is_enabled(ring);
 }
 
 /* The parts of a split ring include the event index words at their ends. */
@@ -74,8 +74,9 @@ static bool vu_ring_locate(const struct vu_ring *ring, struct vring_layout *layo
 	layout->desc = gmem_from_uva(gmem, ring->addr.desc, VRING_DESC_BYTES * size);
 	layout->avail = gmem_from_uva(gmem, ring->addr.avail,
 				      VRING_AVAIL_RING + VRING_INDEX_BYTES * (size + 1));
-	layout->used = gmem_from_uva(gmem, ring->addr.used, VRING_USED_RING +
-				     VRING_USED_ELEM_BYTES * size + VRING_INDEX_BYTES);
+	layout->used =
+		gmem_from_uva(gmem, ring->addr.used,
+			      VRING_USED_RING + VRING_USED_ELEM_BYTES * size + VRING_INDEX_BYTES);
 	return vring_check_layout(ring->size, layout) == 0;
 }
 

@@ -41,8 +41,8 @@ static bool vu_has_header(const struct vu_session *session)
 }
 
 /* The reason for what happens next, with the request it happens to. */
-static printf_like(2, 0) void vu_set_reason(struct vu_session *session, const char *fmt,
-					    va_list args)
+static printf_like(2, 0)
+void vu_set_reason(struct vu_session *session, const char *fmt, va_list args)
 {
 	size_t room = sizeof(session->reason);
 	const char *name;
@@ -99,9 +99,9 @@ enum vu_outcome vu_send(struct vu_session *session, const uint8_t *reply, size_t
 static int vu_read(struct vu_session *session, uint32_t want)
 {
 	size_t n_fds;
-	ssize_t bytes = fd_recv(session->fd, session->buffer + session->received,
-				want - session->received, session->fds + session->n_fds,
-				FD_RECV_MAX - session->n_fds, &n_fds);
+	ssize_t bytes =
+		fd_recv(session->fd, session->buffer + session->received, want - session->received,
+			session->fds + session->n_fds, FD_RECV_MAX - session->n_fds, &n_fds);
 
 	session->n_fds += n_fds;
 	if (bytes > 0) {
@@ -111,8 +111,9 @@ static int vu_read(struct vu_session *session, uint32_t want)
 	if (bytes == -EAGAIN || bytes == -EINTR)
 		return 0;
 	if (bytes == 0 || bytes == -ECONNRESET)
-		(void)vu_refuse(session, session->received == 0 ? "front-end hung up" :
-				"front-end hung up in the middle of a message");
+		(void)vu_refuse(session, session->received == 0
+						 ? "front-end hung up"
+						 : "front-end hung up in the middle of a message");
 	else if (bytes == -EPROTO)
 		(void)vu_refuse(session, "more descriptors than any message has");
 	else
@@ -123,8 +124,8 @@ static int vu_read(struct vu_session *session, uint32_t want)
 /* Go on with the message being received. Return: 1 complete, 0 incomplete, -errno. */
 static int vu_receive(struct vu_session *session)
 {
-	uint32_t want = vu_has_header(session) ? VU_HEADER_BYTES + session->header.size :
-						 VU_HEADER_BYTES;
+	uint32_t want =
+		vu_has_header(session) ? VU_HEADER_BYTES + session->header.size : VU_HEADER_BYTES;
 
 	while (session->received < want) {
 		enum vu_verdict verdict;
@@ -196,6 +197,7 @@ static bool vu_serve(struct vu_session *session)
 	bool goes_on;
 
 	loop_disarm(session->loop, &session->deadline);
+	session->spoken = true;
 	outcome = vu_carry_out(session);
 	if (outcome != VU_FATAL) {
 		for (unsigned int i = 0; i < VU_MAX_RINGS; i++)
@@ -331,6 +333,11 @@ void vu_session_notify(struct vu_session *session, unsigned int index)
 void vu_session_ring_error(struct vu_session *session, unsigned int index)
 {
 	vu_signal(session->rings[index].err_fd);
+}
+
+bool vu_session_has_spoken(const struct vu_session *session)
+{
+	return session->spoken;
 }
 
 bool vu_session_memory_lost(const struct vu_session *session)

@@ -93,6 +93,9 @@ void vu_session_notify(struct vu_session *session, unsigned int index);
 /** Signal that ring @index is broken (its error descriptor, if one was set). */
 void vu_session_ring_error(struct vu_session *session, unsigned int index);
 
+/** Whether the front-end has sent at least one complete message. */
+bool vu_session_has_spoken(const struct vu_session *session) must_use;
+
 /** Whether the front-end truncated guest memory under us: the session must end.
  *  What was read from there since is zeros. */
 bool vu_session_memory_lost(const struct vu_session *session) must_use;

@@ -125,11 +125,12 @@ static void credit_after_progress(struct device *device, struct conn *conn)
 		conn_owe(device, conn, CONN_OWES_CREDIT_UPDATE);
 }
 
-/* The host program will never take these bytes: it shut down or went away. */
-static void host_refuses_bytes(struct device *device, struct conn *conn)
+/* The host program will never take what is kept, nor @bytes more: it shut down
+ * or went away. */
+static void host_refuses_bytes(struct device *device, struct conn *conn, uint32_t bytes)
 {
+	conn->in.fwd_cnt += buf_length(&conn->spill) + bytes;
 	drop_spill(device, conn);
-	conn->in.fwd_cnt = conn->in.received;
 	conn->discard = true;
 	if (conn->state == CONN_ORPHAN || conn->guest_shutdown == VSOCK_SHUTDOWN_BOTH)
 		conn_drained(device, conn);
@@ -157,11 +158,13 @@ static int keep(struct device *device, struct conn *conn, const struct iovec *io
 	return 0;
 }
 
-void conn_hand_on(struct device *device, struct conn *conn, const struct iovec *iov,
-		  size_t count, uint32_t bytes)
+void conn_hand_on(struct device *device, struct conn *conn, const struct iovec *iov, size_t count,
+		  uint32_t bytes)
 {
 	ssize_t sent = -EAGAIN;
 
+	if (conn->state != CONN_ESTABLISHED)
+		return;
 	if (conn->discard) {
 		conn->in.fwd_cnt += bytes;
 		credit_after_progress(device, conn);
@@ -173,14 +176,14 @@ void conn_hand_on(struct device *device, struct conn *conn, const struct iovec *
 		if (sent == -EFAULT) /* the guest's memory is gone, not the host */
 			conn_reset(device, conn);
 		else
-			host_refuses_bytes(device, conn);
+			host_refuses_bytes(device, conn, bytes);
 		return;
 	}
 	if (sent < 0)
 		sent = 0;
 	conn->in.fwd_cnt += (uint32_t)sent;
 	if ((uint32_t)sent < bytes && keep(device, conn, iov, count, (size_t)sent) < 0) {
-		device->env->guest_error(device->ctx, "no memory left for bytes the host does not take");
+		device->env->guest_error(device->ctx, "too many bytes wait for the host");
 		conn_reset(device, conn);
 		return;
 	}
@@ -197,7 +200,7 @@ void conn_flush(struct device *device, struct conn *conn)
 		if (sent == -EAGAIN || sent == 0)
 			return;
 		if (sent < 0) {
-			host_refuses_bytes(device, conn);
+			host_refuses_bytes(device, conn, 0);
 			return;
 		}
 		buf_consume(&conn->spill, (size_t)sent);

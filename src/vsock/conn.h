@@ -64,9 +64,9 @@ struct conn {
 	bool discard : 1;      /* the host takes no more; drop what the guest sends */
 	bool request_sent : 1; /* the guest has seen our REQUEST */
 	bool in_table : 1;
-	uint8_t read_guess;   /* RX buffers to offer to the next read */
-	uint8_t probe_shift;  /* doubles the interval of credit requests */
-	uint32_t stalled_at;  /* ORPHAN: bytes held when the timer was armed */
+	uint8_t read_guess;  /* RX buffers to offer to the next read */
+	uint8_t probe_shift; /* doubles the interval of credit requests */
+	uint32_t stalled_at; /* ORPHAN: bytes held when the timer was armed */
 
 	struct conn *hash_next;
 	struct list ctl;  /* on the device's list of those that owe */

@@ -75,13 +75,18 @@ void conn_host_connected(struct device *device, struct conn *conn)
 
 static void on_response(struct device *device, struct conn *conn, const struct pkt *pkt)
 {
+	int err;
+
 	if (conn->state != CONN_REQUESTED || !conn->request_sent)
 		return;
 	conn->out.buf_alloc = pkt->buf_alloc;
-	/* a client that left already may have left bytes: they are still delivered */
-	if (device->endpoint->accepted(device->host, conn) < 0)
-		conn->discard = true;
+	err = device->endpoint->accepted(device->host, conn);
 	established(device, conn);
+	if (err == 0)
+		return;
+	/* a client that left already may have left bytes: they are still delivered */
+	conn->discard = true;
+	conn_declare_shutdown(device, conn, VSOCK_SHUTDOWN_RCV);
 }
 
 static void on_shutdown(struct device *device, struct conn *conn, const struct pkt *pkt)

@@ -18,11 +18,11 @@
 struct conntab {
 	struct conn **buckets; /* NULL until the first insert */
 	uint32_t bucket_mask;
-	uint32_t hashed;       /* elements in the hash */
-	uint32_t used;         /* elements handed out */
+	uint32_t hashed; /* elements in the hash */
+	uint32_t used;   /* elements handed out */
 	uint32_t max;
-	size_t element_bytes;  /* of the structure that starts with struct conn */
-	uint64_t key;          /* secret: the guest chooses ports */
+	size_t element_bytes; /* of the structure that starts with struct conn */
+	uint64_t key;         /* secret: the guest chooses ports */
 	void **chunks;
 	uint32_t chunk_count;
 	struct list free_list; /* linked by conn.ctl */

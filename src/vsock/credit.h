@@ -40,7 +40,7 @@ struct credit_out {
 	uint32_t sent;      /* bytes we have sent */
 	uint32_t packets;   /* packets sent and not known to be consumed */
 	uint32_t group_end[CREDIT_GROUPS];
-	uint16_t group_packets[CREDIT_GROUPS];
+	uint32_t group_packets[CREDIT_GROUPS];
 	uint8_t group_first;
 	uint8_t group_count;
 };

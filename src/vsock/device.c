@@ -24,11 +24,11 @@ void device_init(struct device *device, const struct device_params *params)
 	device->window = params->window;
 	device->any_cid = params->any_cid;
 	device->next_port = (uint32_t)params->random & (FIRST_HOST_PORT - 1);
-	conntab_init(&device->conns, params->conn_bytes, DEVICE_MAX_CONNS, params->random);
+	conntab_init(&device->conns, params->conn_bytes, params->max_conns, params->random);
 	list_init(&device->ctl);
 	list_init(&device->data);
 	list_init(&device->handshakes);
-	inbox_init(&device->inbox, params->guest_cid);
+	inbox_init(&device->inbox, params->guest_cid, params->random);
 }
 
 static void free_conn(void *ctx, struct conn *conn)
@@ -49,6 +49,9 @@ void device_set_rx(struct device *device, struct vring *ring)
 {
 	device->env->lock(device->ctx);
 	device->rx = ring;
+	if (ring != NULL)
+		device->running = true;
+	device->inbox.yield = false;
 	device->env->unlock(device->ctx);
 	if (ring != NULL)
 		device->env->schedule(device->ctx);
@@ -72,6 +75,7 @@ void device_reset(struct device *device)
 	conntab_each(&device->conns, end_conn, device);
 	device->rst_count = 0;
 	device->env->lock(device->ctx);
+	device->running = false;
 	inbox_clear(&device->inbox);
 	device->env->unlock(device->ctx);
 }
@@ -84,13 +88,16 @@ void device_publish_rx(struct device *device, struct rx_fill *fill)
 	fill->notify = false;
 }
 
-void device_drain_inbox(struct device *device, struct rx_fill *fill)
+void device_end_sibling_fill(struct device *device, struct rx_fill *fill)
 {
-	/* publishing may find that buffers came meanwhile; they get no kick */
-	do {
-		inbox_drain(&device->inbox, fill);
-		device_publish_rx(device, fill);
-	} while (rx_fill_room(fill) && !list_empty(&device->inbox.ready));
+	bool left;
+
+	inbox_drain(&device->inbox, fill);
+	device_publish_rx(device, fill);
+	/* without buffers the driver's kick wakes the owner, otherwise nobody would */
+	left = !list_empty(&device->inbox.ready) && (!fill->starved || device->inbox.yield);
+	if (left || (fill->ring != NULL && fill->ring->broken))
+		device->env->wake(device->ctx);
 }
 
 void device_drop_sibling(struct device *device, uint64_t cid, struct scratch *scratch)
@@ -99,9 +106,19 @@ void device_drop_sibling(struct device *device, uint64_t cid, struct scratch *sc
 
 	device->env->lock(device->ctx);
 	inbox_drop_source(&device->inbox, cid);
-	fill = rx_fill_begin(device->rx, scratch, RX_BUDGET_SIBLING);
-	device_drain_inbox(device, &fill);
+	fill = rx_fill_begin(device_sibling_ring(device), scratch, RX_BUDGET_SIBLING);
+	device_end_sibling_fill(device, &fill);
 	device->env->unlock(device->ctx);
+}
+
+void device_probe_siblings(struct device *device)
+{
+	if (device->probe_shift < CONN_PROBE_MAX_SHIFT)
+		device->probe_shift++;
+	device->env->lock(device->ctx);
+	inbox_probe(&device->inbox);
+	device->env->unlock(device->ctx);
+	device->env->schedule(device->ctx);
 }
 
 void device_owe_rst(struct device *device, const struct pkt *pkt)
@@ -160,8 +177,7 @@ static uint32_t choose_port(struct device *device, uint32_t guest_port)
 	return 0;
 }
 
-int conn_request(struct device *device, struct conn *conn, uint32_t guest_port,
-		 uint32_t host_port)
+int conn_request(struct device *device, struct conn *conn, uint32_t guest_port, uint32_t host_port)
 {
 	int err;
 

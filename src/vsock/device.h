@@ -45,12 +45,16 @@ struct device;
 struct device_env {
 	/** Something is to be done: run the device soon. Owner only. */
 	void (*schedule)(void *ctx);
+	/** The same from any thread, under the lock. */
+	void (*wake)(void *ctx);
 	/** Tell the driver that ring @index has used buffers. RX: under the lock. */
 	void (*notify)(void *ctx, unsigned int index);
 	/** The driver broke ring @index: it is not processed until it restarts. */
 	void (*ring_broken)(void *ctx, unsigned int index);
 	/** The guest broke a rule and lost something: worth a (limited) log line. */
 	void (*guest_error)(void *ctx, const char *what);
+	/** Call device_probe_siblings() once after @delay_ms, unless it is due already. */
+	void (*probe_later)(void *ctx, uint32_t delay_ms);
 	/** The device of a guest this one may talk to, or NULL. */
 	struct device *(*sibling)(void *ctx, uint64_t cid);
 	/** Protect RX ring and inbox of this device; any thread. */
@@ -63,12 +67,12 @@ struct device_env {
 #define DEVICE_MAX_HANDSHAKES 1024u
 #define DEVICE_MAX_SPILL_BYTES (256u * 1024u * 1024u) /* all connections together */
 
-#define CONN_REQUEST_TIMEOUT_MS 2000u  /* as Linux: VSOCK_DEFAULT_CONNECT_TIMEOUT */
-#define CONN_CLOSE_TIMEOUT_MS 8000u    /* as Linux: VSOCK_CLOSE_TIMEOUT */
+#define CONN_REQUEST_TIMEOUT_MS 2000u /* as Linux: VSOCK_DEFAULT_CONNECT_TIMEOUT */
+#define CONN_CLOSE_TIMEOUT_MS 8000u   /* as Linux: VSOCK_CLOSE_TIMEOUT */
 #define CONN_HANDSHAKE_TIMEOUT_MS 5000u
-#define CONN_ORPHAN_TIMEOUT_MS 60000u  /* without one byte taken by the host */
-#define CONN_PROBE_FIRST_MS 5u         /* first CREDIT_REQUEST of a starved sender */
-#define CONN_PROBE_MAX_SHIFT 8u        /* then doubling to 1.3 s */
+#define CONN_ORPHAN_TIMEOUT_MS 60000u /* without one byte taken by the host */
+#define CONN_PROBE_FIRST_MS 5u        /* first CREDIT_REQUEST of a starved sender */
+#define CONN_PROBE_MAX_SHIFT 8u       /* then doubling to 1.3 s */
 
 #define TX_BUDGET_CHAINS 256u /* as Linux vhost: VHOST_VSOCK_PKT_WEIGHT */
 #define TX_BUDGET_BYTES (512u * 1024u)
@@ -97,7 +101,7 @@ struct tx_sibling {
 	uint32_t dst_port;
 	uint32_t buf_alloc; /* what the packets said last */
 	uint32_t fwd_cnt;
-	bool closed;        /* our guest is done with the flow */
+	bool closed;         /* our guest is done with the flow */
 	struct rx_fill fill; /* of the peer's RX ring */
 };
 
@@ -123,14 +127,18 @@ struct device {
 	struct list data;       /* connections with bytes to read and credit */
 	struct list handshakes; /* oldest first, linked by conn.data */
 	uint32_t handshake_count;
-	uint32_t next_port;     /* for connections from the host */
+	uint32_t next_port; /* for connections from the host */
 	uint64_t spill_bytes;
 
 	struct device_rst rsts[DEVICE_MAX_RSTS];
 	uint32_t rst_first;
 	uint32_t rst_count;
 
-	struct inbox inbox; /* under the lock */
+	bool running;              /* a driver has used RX since the reset; under the lock */
+	bool siblings_first;       /* whose turn it is when the ring is short */
+	struct inbox inbox;        /* under the lock */
+	uint64_t kept_by_siblings; /* bytes of our guest in others' inboxes; atomic */
+	uint8_t probe_shift;       /* doubles the interval of inbox_probe() */
 };
 
 /** What makes one device differ from another. */
@@ -144,6 +152,7 @@ struct device_params {
 	uint64_t random;         /* unpredictable: hash key and first host port */
 	uint32_t guest_cid;
 	uint32_t window;
+	uint32_t max_conns; /* at most DEVICE_MAX_CONNS */
 	bool any_cid;
 };
 
@@ -161,6 +170,9 @@ void device_reset(struct device *device);
 
 /** Siblings: everything from @cid ends, visibly for this guest. Any thread. */
 void device_drop_sibling(struct device *device, uint64_t cid, struct scratch *scratch);
+
+/** Ask the guest for credit that siblings' packets wait for. Owner only. */
+void device_probe_siblings(struct device *device);
 
 /**
  * device_run_tx() - Take packets from the guest, up to the budget
@@ -188,8 +200,8 @@ struct conn *device_accept(struct device *device) must_use;
 
 /** The client named the guest port (@host_port 0: choose one): ask the guest.
  *  Return: 0 or -errno; on failure the caller calls conn_abandon(). */
-int conn_request(struct device *device, struct conn *conn, uint32_t guest_port,
-		 uint32_t host_port) must_use;
+int conn_request(struct device *device, struct conn *conn, uint32_t guest_port, uint32_t host_port)
+	must_use;
 
 /** Give up a connection in HANDSHAKE. */
 void conn_abandon(struct device *device, struct conn *conn);

@@ -23,8 +23,14 @@ static inline bool device_is_congested(const struct device *device)
 /** Publish what was emitted and notify the guest if it wants that. Under the lock. */
 void device_publish_rx(struct device *device, struct rx_fill *fill);
 
-/** Give the guest what siblings sent, publish and notify. Under the lock. */
-void device_drain_inbox(struct device *device, struct rx_fill *fill);
+/** End a fill by a sibling's owner; wakes our owner if it must go on. Under the lock. */
+void device_end_sibling_fill(struct device *device, struct rx_fill *fill);
+
+/** The RX ring as far as a sibling may fill it now: NULL if not. Under the lock. */
+static inline struct vring *device_sibling_ring(struct device *device)
+{
+	return device->inbox.yield ? NULL : device->rx;
+}
 
 /* --- conn.c: steps that guest and host events share --- */
 
@@ -52,8 +58,8 @@ void conn_detach_guest(struct device *device, struct conn *conn);
  * Afterwards the connection may be in another state or, when it was an orphan,
  * freed.
  */
-void conn_hand_on(struct device *device, struct conn *conn, const struct iovec *iov,
-		  size_t count, uint32_t bytes);
+void conn_hand_on(struct device *device, struct conn *conn, const struct iovec *iov, size_t count,
+		  uint32_t bytes);
 
 /** Try to hand on what is kept. */
 void conn_flush(struct device *device, struct conn *conn);
@@ -82,7 +88,7 @@ bool conn_guest_bytes(struct device *device, struct conn *conn, const struct pkt
 /* --- sibling.c --- */
 
 /** A packet for another guest. */
-void sibling_forward(struct device *device, const struct pkt *pkt, struct iov_cursor *payload);
+void sibling_forward(struct device *device, const struct pkt *header, struct iov_cursor *payload);
 
 /** End the batch of packets to one sibling: publish, notify, unlock. */
 void sibling_flush(struct device *device);

@@ -16,20 +16,23 @@
 #include "vsock/conn.h"
 #include "vsock/rx_fill.h"
 
-void inbox_init(struct inbox *inbox, uint64_t guest_cid)
+void inbox_init(struct inbox *inbox, uint64_t guest_cid, uint64_t key)
 {
 	memset(inbox, 0, sizeof(*inbox));
 	list_init(&inbox->all);
 	list_init(&inbox->ready);
+	list_init(&inbox->blocked);
 	inbox->guest_cid = guest_cid;
+	inbox->key = key;
 }
 
 static struct inbox_flow **bucket(struct inbox *inbox, uint64_t cid, uint32_t src_port,
 				  uint32_t dst_port)
 {
-	uint64_t h = (cid << 48) ^ ((uint64_t)src_port << 20) ^ dst_port;
+	uint64_t h = inbox->key ^ ((uint64_t)src_port << 32 | dst_port);
 
-	h *= UINT64_C(0x9e3779b97f4a7c15);
+	h = (h ^ (h >> 32)) * UINT64_C(0xd6e8feb86659fd93);
+	h = (h ^ (h >> 32) ^ cid) * UINT64_C(0xd6e8feb86659fd93);
 	return &inbox->buckets[(h >> 32) % INBOX_BUCKETS];
 }
 
@@ -44,6 +47,18 @@ struct inbox_flow *inbox_find(struct inbox *inbox, uint64_t src_cid, uint32_t sr
 	return flow;
 }
 
+/* Bytes of @flow leave its buffer, to the guest or to nowhere. */
+static void discharge(struct inbox_flow *flow, uint32_t bytes)
+{
+	(void)__atomic_sub_fetch(flow->charge, bytes, __ATOMIC_RELAXED);
+}
+
+static void drop_bytes(struct inbox_flow *flow)
+{
+	discharge(flow, buf_length(&flow->bytes));
+	buf_fini(&flow->bytes);
+}
+
 void inbox_close(struct inbox *inbox, struct inbox_flow *flow)
 {
 	struct inbox_flow **link;
@@ -56,9 +71,10 @@ void inbox_close(struct inbox *inbox, struct inbox_flow *flow)
 	*link = flow->hash_next;
 	list_remove(&flow->all);
 	list_remove(&flow->ready);
-	buf_fini(&flow->bytes);
+	drop_bytes(flow);
+	if (flow->own)
+		inbox->own_count--;
 	free(flow);
-	inbox->count--;
 }
 
 void inbox_clear(struct inbox *inbox)
@@ -71,11 +87,8 @@ static struct inbox_flow *flow_new(struct inbox *inbox, uint64_t src_cid, uint32
 				   uint32_t dst_port)
 {
 	struct inbox_flow **link = bucket(inbox, src_cid, src_port, dst_port);
-	struct inbox_flow *flow;
+	struct inbox_flow *flow = calloc(1, sizeof(*flow));
 
-	if (inbox->count >= INBOX_MAX_FLOWS)
-		return NULL;
-	flow = calloc(1, sizeof(*flow));
 	if (flow == NULL)
 		return NULL;
 	flow->src_cid = src_cid;
@@ -85,34 +98,65 @@ static struct inbox_flow *flow_new(struct inbox *inbox, uint64_t src_cid, uint32
 	*link = flow;
 	list_append(&inbox->all, &flow->all);
 	list_init(&flow->ready);
-	inbox->count++;
 	return flow;
 }
 
+/* Forget what the flow's predecessor left behind. */
+static void renew(struct inbox *inbox, struct inbox_flow *flow)
+{
+	drop_bytes(flow);
+	list_remove(&flow->ready);
+	if (flow->own)
+		inbox->own_count--;
+	/* an RST that was still owed to the guest becomes the one that goes first */
+	if ((flow->owes & CONN_OWES_REQUEST) == 0)
+		flow->replaced = true;
+	flow->owes = 0;
+	flow->shutdown = 0;
+	flow->own = false;
+	flow->unanswered = false;
+	flow->open = false;
+	flow->asked = false;
+}
+
 struct inbox_flow *inbox_open(struct inbox *inbox, uint64_t src_cid, uint32_t src_port,
-			      uint32_t dst_port, uint32_t window)
+			      uint32_t dst_port, uint32_t window, uint64_t *charge)
 {
 	struct inbox_flow *flow = inbox_find(inbox, src_cid, src_port, dst_port);
 
-	if (flow == NULL) {
+	if (flow != NULL)
+		renew(inbox, flow);
+	else
 		flow = flow_new(inbox, src_cid, src_port, dst_port);
-		if (flow == NULL)
-			return NULL;
-	} else {
-		flow->replaced = true;
-		flow->owes = 0;
-		flow->shutdown = 0;
-		buf_fini(&flow->bytes);
-	}
+	if (flow == NULL)
+		return NULL;
 	memset(&flow->out, 0, sizeof(flow->out));
 	flow->window = window;
+	flow->charge = charge;
+	return flow;
+}
+
+struct inbox_flow *inbox_open_own(struct inbox *inbox, uint64_t src_cid, uint32_t src_port,
+				  uint32_t dst_port, uint32_t window, uint64_t *charge)
+{
+	struct inbox_flow *flow;
+
+	if (inbox->own_count >= INBOX_MAX_FLOWS)
+		return NULL;
+	flow = inbox_open(inbox, src_cid, src_port, dst_port, window, charge);
+	if (flow == NULL)
+		return NULL;
+	inbox->own_count++;
+	flow->own = true;
+	flow->unanswered = true;
+	flow->replaced = false; /* the guest asked anew: it knows */
 	return flow;
 }
 
 static void make_ready(struct inbox *inbox, struct inbox_flow *flow)
 {
-	if (list_empty(&flow->ready))
-		list_append(&inbox->ready, &flow->ready);
+	list_remove(&flow->ready);
+	list_append(&inbox->ready, &flow->ready);
 }
 
 static struct pkt flow_pkt(const struct inbox *inbox, const struct inbox_flow *flow, uint16_t op)
@@ -157,7 +201,17 @@ static void emit_held_bytes(struct inbox *inbox, struct inbox_flow *flow, struct
 	struct iov_cursor held = iov_begin(spans, buf_spans(&flow->bytes, spans));
 	uint32_t max = min_u32(flow_credit(flow), buf_length(&flow->bytes));
 
-	buf_consume(&flow->bytes, rx_emit_bytes(fill, &pkt, &held, max, &flow->out));
+	uint32_t sent = rx_emit_bytes(fill, &pkt, &held, max, &flow->out);
+
+	buf_consume(&flow->bytes, sent);
+	discharge(flow, sent);
+}
+
+/* With room in the ring it is the receiver's credit that lacks: ask for it. */
+static void block(struct inbox *inbox, struct inbox_flow *flow)
+{
+	list_remove(&flow->ready);
+	list_append(&inbox->blocked, &flow->ready);
 }
 
 /* Everything that waits, in order. Return: false when the ring had no room. */
@@ -175,32 +229,57 @@ static bool emit_flow(struct inbox *inbox, struct inbox_flow *flow, struct rx_fi
 		return false;
 	if (buf_length(&flow->bytes) > 0)
 		emit_held_bytes(inbox, flow, fill);
+	if (buf_length(&flow->bytes) > 0 && rx_fill_room(fill) && !flow->asked) {
+		flow->asked = true;
+		flow->owes |= CONN_OWES_CREDIT_REQUEST;
+	}
 	if (!emit_owed(inbox, flow, fill, CONN_OWES_CREDIT_UPDATE, VSOCK_OP_CREDIT_UPDATE) ||
 	    !emit_owed(inbox, flow, fill, CONN_OWES_CREDIT_REQUEST, VSOCK_OP_CREDIT_REQUEST))
 		return false;
 	if (buf_length(&flow->bytes) > 0)
-		return rx_fill_room(fill); /* with room left it is credit that lacks */
+		return rx_fill_room(fill);
 	return emit_owed(inbox, flow, fill, CONN_OWES_SHUTDOWN, VSOCK_OP_SHUTDOWN) &&
 	       emit_owed(inbox, flow, fill, CONN_OWES_RST, VSOCK_OP_RST);
+}
+
+/* Emit one flow and put it where it belongs then. Return: false without room. */
+static bool drain_flow(struct inbox *inbox, struct inbox_flow *flow, struct rx_fill *fill)
+{
+	bool last = (flow->owes & CONN_OWES_RST) != 0;
+
+	if (!emit_flow(inbox, flow, fill))
+		return false;
+	if (last && (flow->owes & CONN_OWES_RST) == 0)
+		inbox_close(inbox, flow);
+	else if (buf_length(&flow->bytes) > 0)
+		block(inbox, flow);
+	else
+		list_remove(&flow->ready);
+	return true;
 }
 
 void inbox_drain(struct inbox *inbox, struct rx_fill *fill)
 {
 	while (!list_empty(&inbox->ready) && rx_fill_room(fill)) {
-		struct inbox_flow *flow = list_first(&inbox->ready, struct inbox_flow, ready);
-		bool last = flow->owes & CONN_OWES_RST;
-
-		if (!emit_flow(inbox, flow, fill))
+		if (!drain_flow(inbox, list_first(&inbox->ready, struct inbox_flow, ready), fill))
 			return;
-		if (last && (flow->owes & CONN_OWES_RST) == 0)
-			inbox_close(inbox, flow);
-		else
-			list_remove(&flow->ready);
+	}
+}
+
+void inbox_probe(struct inbox *inbox)
+{
+	while (!list_empty(&inbox->blocked)) {
+		struct inbox_flow *flow = list_first(&inbox->blocked, struct inbox_flow, ready);
+
+		flow->asked = false;
+		make_ready(inbox, flow);
 	}
 }
 
 static int keep_bytes(struct inbox_flow *flow, struct iov_cursor *payload, uint32_t len)
 {
+	if (__atomic_load_n(flow->charge, __ATOMIC_RELAXED) + len > INBOX_MAX_BYTES)
+		return -ENOBUFS;
 	while (len > 0) {
 		struct iovec piece;
 		int err;
@@ -210,6 +289,7 @@ static int keep_bytes(struct inbox_flow *flow, struct iov_cursor *payload, uint3
 		err = buf_append(&flow->bytes, piece.iov_base, piece.iov_len, flow->window);
 		if (err < 0)
 			return err;
+		(void)__atomic_add_fetch(flow->charge, piece.iov_len, __ATOMIC_RELAXED);
 		len -= (uint32_t)piece.iov_len;
 	}
 	return 0;
@@ -222,7 +302,9 @@ static int deliver_bytes(struct inbox *inbox, struct inbox_flow *flow, const str
 
 	if (pkt->len > flow->window || buf_length(&flow->bytes) > flow->window - pkt->len)
 		return -ENOBUFS;
-	if (list_empty(&flow->ready) && buf_length(&flow->bytes) == 0)
+	if (flow->owes != 0 && buf_length(&flow->bytes) == 0)
+		(void)emit_flow(inbox, flow, fill);
+	if (flow->owes == 0 && !flow->replaced && buf_length(&flow->bytes) == 0)
 		sent = rx_emit_bytes(fill, pkt, payload, min_u32(pkt->len, flow_credit(flow)),
 				     &flow->out);
 	if (sent == pkt->len)
@@ -262,6 +344,12 @@ int inbox_deliver(struct inbox *inbox, struct inbox_flow *flow, const struct pkt
 		return deliver_bytes(inbox, flow, pkt, payload, fill);
 	if (owed == 0)
 		return 0;
+	if (owed == CONN_OWES_RST && (flow->owes & CONN_OWES_REQUEST) != 0) {
+		inbox_withdraw(inbox, flow); /* the guest has not even seen it */
+		return 0;
+	}
+	if (owed == CONN_OWES_RESPONSE)
+		flow->unanswered = false;
 	if (owed == CONN_OWES_SHUTDOWN)
 		flow->shutdown |= (uint8_t)(pkt->flags & VSOCK_SHUTDOWN_BOTH);
 	flow->owes |= owed;
@@ -269,21 +357,53 @@ int inbox_deliver(struct inbox *inbox, struct inbox_flow *flow, const struct pkt
 	return 0;
 }
 
+void inbox_begin_credit(struct inbox_flow *flow, uint32_t buf_alloc)
+{
+	flow->open = true; /* what it said before was about a predecessor */
+	flow->out.buf_alloc = buf_alloc;
+}
+
 bool inbox_credit(struct inbox *inbox, struct inbox_flow *flow, uint32_t buf_alloc,
 		  uint32_t fwd_cnt)
 {
+	uint32_t before = flow->out.fwd_cnt;
+
 	if (!credit_out_update(&flow->out, buf_alloc, fwd_cnt))
 		return false;
-	if (buf_length(&flow->bytes) > 0)
+	if (flow->out.fwd_cnt != before)
+		flow->asked = false;
+	if (buf_length(&flow->bytes) > 0 && flow_credit(flow) > 0)
 		make_ready(inbox, flow);
 	return true;
 }
 
 void inbox_reset_flow(struct inbox *inbox, struct inbox_flow *flow)
 {
-	buf_fini(&flow->bytes);
+	drop_bytes(flow);
 	flow->owes = CONN_OWES_RST;
 	make_ready(inbox, flow);
+}
+
+void inbox_withdraw(struct inbox *inbox, struct inbox_flow *flow)
+{
+	if ((flow->owes & CONN_OWES_REQUEST) != 0 && !flow->replaced)
+		inbox_close(inbox, flow);
+	else
+		inbox_reset_flow(inbox, flow);
+}
+
+struct inbox_flow *inbox_oldest_unanswered(struct inbox *inbox)
+{
+	struct list *pos;
+	struct list *tmp;
+
+	list_for_each_safe (pos, tmp, &inbox->all) {
+		struct inbox_flow *flow = container_of(pos, struct inbox_flow, all);
+
+		if (flow->unanswered)
+			return flow;
+	}
+	return NULL;
 }
 
 void inbox_drop_source(struct inbox *inbox, uint64_t src_cid)
@@ -291,11 +411,10 @@ void inbox_drop_source(struct inbox *inbox, uint64_t src_cid)
 	struct list *pos;
 	struct list *tmp;
 
-	list_for_each_safe(pos, tmp, &inbox->all)
-	{
+	list_for_each_safe (pos, tmp, &inbox->all) {
 		struct inbox_flow *flow = container_of(pos, struct inbox_flow, all);
 
 		if (flow->src_cid == src_cid)
-			inbox_reset_flow(inbox, flow);
+			inbox_withdraw(inbox, flow);
 	}
 }

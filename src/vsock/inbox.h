@@ -11,11 +11,18 @@
  * from A's memory into B's RX ring, split to B's buffers. What does not fit is
  * kept: bytes in the flow's buffer, everything else as a bit, so nothing but
  * bytes can pile up. Bytes are bounded because the credit A is shown is clamped
- * to A's window: if more piles up, A cheats, and the flow is reset.
+ * to A's window: if more piles up, A cheats, and the flow is reset. All bytes
+ * kept for A, in whatever inbox, are charged to A and bounded together.
  *
- * Both directions' records are made when REQUEST passes, the sender's own
+ * Both directions' records are made when REQUEST passes, the asking guest's own
  * first, so that a guest that goes away finds every flow in its sibling's
- * inbox.
+ * inbox. A guest may have asked for INBOX_MAX_FLOWS flows at a time; what
+ * siblings asked for counts for them, so nobody can use up another's share.
+ *
+ * Bytes may also wait because the receiver has too many packets queued
+ * (credit.h). Older kernels volunteer no credit when they have read everything,
+ * so such a flow is blocked, the guest is asked by CREDIT_REQUEST, and asked
+ * again by the owner's timer (inbox_probe) until its answer lets bytes go on.
  *
  * Locking: an inbox, and the RX ring it fills, are touched by the guest's owner
  * and by siblings' owners, always under the lock of the guest they belong to.
@@ -34,7 +41,8 @@
 #include "vsock/pkt.h"
 
 #define INBOX_MAX_FLOWS 4096u
-#define INBOX_BUCKETS 64u
+#define INBOX_BUCKETS 256u
+#define INBOX_MAX_BYTES (256u * 1024u * 1024u) /* kept for one sending guest, anywhere */
 
 struct rx_fill; /* rx_fill.h */
 struct iov_cursor;
@@ -45,27 +53,35 @@ struct inbox_flow {
 	uint32_t src_port;
 	uint32_t dst_port;
 	uint32_t window;    /* bytes the sender may have waiting here */
+	uint64_t *charge;   /* the sender's count of all bytes kept for it; atomic */
 	uint32_t buf_alloc; /* of the sender, as last said and clamped */
 	uint32_t fwd_cnt;
-	uint8_t owes;       /* CONN_OWES_* for the receiving guest */
-	uint8_t shutdown;   /* flags of the SHUTDOWN that is owed */
-	bool replaced;      /* an RST for the flow's predecessor goes first */
+	uint8_t owes;          /* CONN_OWES_* for the receiving guest */
+	uint8_t shutdown;      /* flags of the SHUTDOWN that is owed */
+	bool replaced;         /* an RST for the flow's predecessor goes first */
+	bool own;              /* the receiving guest asked for this connection */
+	bool unanswered;       /* own, and the sender has not sent its RESPONSE */
+	bool open;             /* the receiver took part: its credit means this flow */
+	bool asked;            /* CREDIT_REQUEST sent since its credit last moved */
 	struct credit_out out; /* towards the receiving guest */
-	struct buf bytes;   /* not yet in its RX ring */
+	struct buf bytes;      /* not yet in its RX ring */
 	struct inbox_flow *hash_next;
 	struct list all;
-	struct list ready;  /* on inbox.ready while something waits */
+	struct list ready; /* on inbox.ready or inbox.blocked while something waits */
 };
 
 struct inbox {
 	struct inbox_flow *buckets[INBOX_BUCKETS];
 	struct list all;
-	struct list ready;
-	uint32_t count;
-	uint64_t guest_cid; /* the receiver */
+	struct list ready;   /* flows that could be emitted if the ring had room */
+	struct list blocked; /* flows whose receiver must read first */
+	uint32_t own_count;  /* flows the receiving guest asked for */
+	bool yield;          /* host packets wait for RX buffers: keep, do not fill */
+	uint64_t guest_cid;  /* the receiver */
+	uint64_t key;        /* secret: guests choose ports */
 };
 
-void inbox_init(struct inbox *inbox, uint64_t guest_cid);
+void inbox_init(struct inbox *inbox, uint64_t guest_cid, uint64_t key);
 
 /** Forget every flow and its bytes. */
 void inbox_clear(struct inbox *inbox);
@@ -75,11 +91,17 @@ void inbox_clear(struct inbox *inbox);
  * @src_cid, @src_port: the sending sibling
  * @dst_port:           port of the receiving guest
  * @window:             bytes the sender may have waiting
+ * @charge:             the sender's count of bytes kept for it, outlives the flow
  *
- * Return: the flow, or NULL when INBOX_MAX_FLOWS or memory is reached
+ * Return: the flow, or NULL when memory is short
  */
 struct inbox_flow *inbox_open(struct inbox *inbox, uint64_t src_cid, uint32_t src_port,
-			      uint32_t dst_port, uint32_t window) must_use;
+			      uint32_t dst_port, uint32_t window, uint64_t *charge) must_use;
+
+/** The same for a connection the receiving guest itself asks for; also NULL
+ *  when it has INBOX_MAX_FLOWS already. */
+struct inbox_flow *inbox_open_own(struct inbox *inbox, uint64_t src_cid, uint32_t src_port,
+				  uint32_t dst_port, uint32_t window, uint64_t *charge) must_use;
 
 /** Look up. Return: the flow, or NULL. */
 struct inbox_flow *inbox_find(struct inbox *inbox, uint64_t src_cid, uint32_t src_port,
@@ -101,6 +123,9 @@ void inbox_close(struct inbox *inbox, struct inbox_flow *flow);
 int inbox_deliver(struct inbox *inbox, struct inbox_flow *flow, const struct pkt *pkt,
 		  struct iov_cursor *payload, struct rx_fill *fill) must_use;
 
+/** The receiving guest asked for @flow or answered: from now on its credit counts. */
+void inbox_begin_credit(struct inbox_flow *flow, uint32_t buf_alloc);
+
 /**
  * inbox_credit() - What the receiving guest said about its buffer for @flow
  *
@@ -114,8 +139,17 @@ bool inbox_credit(struct inbox *inbox, struct inbox_flow *flow, uint32_t buf_all
 /** Owe the guest an RST for a flow and drop its bytes. */
 void inbox_reset_flow(struct inbox *inbox, struct inbox_flow *flow);
 
+/** The sender takes the flow back: an RST if the guest has seen it, else nothing. */
+void inbox_withdraw(struct inbox *inbox, struct inbox_flow *flow);
+
+/** The guest's oldest request that its sibling has not answered, or NULL. */
+struct inbox_flow *inbox_oldest_unanswered(struct inbox *inbox) must_use;
+
 /** The sibling @src_cid is gone: owe the guest an RST for each of its flows. */
 void inbox_drop_source(struct inbox *inbox, uint64_t src_cid);
+
+/** Ask the receivers of blocked flows for credit (again). */
+void inbox_probe(struct inbox *inbox);
 
 /** Put what waits into the ring as far as it goes. */
 void inbox_drain(struct inbox *inbox, struct rx_fill *fill);

@@ -5,12 +5,13 @@
  *
  * Theory of operation
  *
- * What unblocks somebody comes first: RSTs, control packets, siblings' packets,
- * then bytes, in turns of RX_QUANTUM_BYTES when several connections wait. A
- * connection leaves the data list only for a reason that a later event ends:
- * drained (the socket becomes readable again), no credit (a packet of the guest,
- * or the probe timer), end of file. When buffers run out everything stays where
- * it is and the driver's kick brings us back.
+ * What unblocks somebody comes first: RSTs and control packets. Then siblings'
+ * packets and host programs' bytes share the ring, the latter in turns of
+ * RX_QUANTUM_BYTES when several connections wait. A connection leaves the data
+ * list only for a reason that a later event ends: drained (the socket becomes
+ * readable again), no credit (a packet of the guest, or the probe timer), end of
+ * file. When buffers run out everything stays where it is and the driver's kick
+ * brings us back.
  */
 #include <errno.h>
 
@@ -155,14 +156,14 @@ static bool read_once(struct device *device, struct conn *conn, struct rx_fill *
 	}
 	if (!rx_take_slots(fill, &pkt, min_u32(credit, quantum), packets_to_offer(conn), slots))
 		return false;
-	conn->in.reported = conn->in.fwd_cnt;
-	got = device->endpoint->recv(device->host, conn, fill->scratch->rx_pieces,
-					  slots->pieces, &drained);
+	got = device->endpoint->recv(device->host, conn, fill->scratch->rx_pieces, slots->pieces,
+				     &drained);
 	if (got <= 0) {
 		rx_commit_slots(fill, &pkt, slots, 0, &conn->out);
 		read_ended(device, conn, got);
 		return true;
 	}
+	conn->in.reported = conn->in.fwd_cnt;
 	conn->read_guess = (uint8_t)rx_commit_slots(fill, &pkt, slots, (uint32_t)got, &conn->out);
 	if (drained) {
 		conn->readable = false;
@@ -186,11 +187,46 @@ static void run_data(struct device *device, struct rx_fill *fill)
 	}
 }
 
+/* Siblings and host programs; when both wait each gets half of the buffers. */
+static void run_bulk(struct device *device, struct rx_fill *fill)
+{
+	bool both = !list_empty(&device->inbox.ready) && !list_empty(&device->data);
+	uint32_t whole = fill->packets_left;
+	uint32_t share = whole;
+
+	if (both)
+		share = min_u32(whole, vring_available(fill->ring) / 2u + 1u);
+	fill->packets_left = share;
+	if (device->siblings_first)
+		inbox_drain(&device->inbox, fill);
+	else
+		run_data(device, fill);
+	fill->packets_left += whole - share;
+	if (device->siblings_first)
+		run_data(device, fill);
+	else
+		inbox_drain(&device->inbox, fill);
+	device->siblings_first = !device->siblings_first;
+}
+
+static bool has_host_work(const struct device *device)
+{
+	return !list_empty(&device->ctl) || device->rst_count > 0 || !list_empty(&device->data);
+}
+
 /* Whether anything could be emitted if the ring had room. */
 static bool has_work(const struct device *device)
 {
-	return !list_empty(&device->ctl) || device->rst_count > 0 ||
-	       !list_empty(&device->inbox.ready) || !list_empty(&device->data);
+	return has_host_work(device) || !list_empty(&device->inbox.ready);
+}
+
+/* The guest has read something since, or will be asked again. */
+static void watch_blocked(struct device *device)
+{
+	if (list_empty(&device->inbox.blocked))
+		device->probe_shift = 0;
+	else
+		device->env->probe_later(device->ctx, CONN_PROBE_FIRST_MS << device->probe_shift);
 }
 
 static void give_up_ring(struct device *device)
@@ -208,17 +244,19 @@ bool device_run_rx(struct device *device)
 	device->env->lock(device->ctx);
 	if (device->rx != NULL && device->rx->broken) /* a sibling's owner saw it */
 		give_up_ring(device);
+	watch_blocked(device);
 	if (device->rx == NULL || !has_work(device)) {
 		device->env->unlock(device->ctx);
 		return false;
 	}
+	vring_disable_kick(device->rx);
 	fill = rx_fill_begin(device->rx, device->scratch, RX_BUDGET_PACKETS);
 	run_rsts(device, &fill); /* first: a port pair refused before may be open now */
 	run_control(device, &fill);
-	inbox_drain(&device->inbox, &fill);
-	run_data(device, &fill);
+	run_bulk(device, &fill);
 	run_control(device, &fill); /* reading may have found an end */
 	device_publish_rx(device, &fill);
+	device->inbox.yield = fill.starved && has_host_work(device);
 	more = !fill.starved && has_work(device);
 	if (device->rx->broken)
 		give_up_ring(device);

@@ -12,16 +12,12 @@
 
 struct rx_fill rx_fill_begin(struct vring *ring, struct scratch *scratch, uint32_t budget)
 {
-	struct rx_fill fill = {
+	return (struct rx_fill){
 		.ring = ring,
 		.scratch = scratch,
 		.packets_left = budget,
 		.starved = ring == NULL,
 	};
-
-	if (ring != NULL)
-		vring_disable_kick(ring);
-	return fill;
 }
 
 void rx_fill_publish(struct rx_fill *fill)
@@ -144,9 +140,9 @@ static void slot_pieces(struct rx_fill *fill, struct rx_slots *slots, struct rx_
 
 	iov_advance(&room, VSOCK_HDR_BYTES);
 	before = room.left;
-	slots->pieces += iov_slice(&room, min_u32(slot->room, max),
-				   fill->scratch->rx_pieces + slots->pieces,
-				   ENDPOINT_MAX_PIECES - slots->pieces);
+	slots->pieces +=
+		iov_slice(&room, min_u32(slot->room, max), fill->scratch->rx_pieces + slots->pieces,
+			  ENDPOINT_MAX_PIECES - slots->pieces);
 	slot->room = (uint32_t)(before - room.left);
 }
 
@@ -181,7 +177,7 @@ bool rx_take_slots(struct rx_fill *fill, const struct pkt *pkt, uint32_t max_byt
 }
 
 uint32_t rx_commit_slots(struct rx_fill *fill, const struct pkt *pkt, struct rx_slots *slots,
-		     uint32_t bytes, struct credit_out *credit)
+			 uint32_t bytes, struct credit_out *credit)
 {
 	uint8_t header[VSOCK_HDR_BYTES];
 	uint32_t used = 0;

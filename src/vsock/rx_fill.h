@@ -31,13 +31,11 @@ struct rx_fill {
 
 #define RX_BUDGET_PACKETS 256u /* as Linux vhost: VHOST_VSOCK_PKT_WEIGHT */
 
-/* A sibling's owner is bounded by what the sender's turn may take; if it left
- * packets behind in a ring that has room, nobody would come for them. */
-#define RX_BUDGET_SIBLING UINT32_MAX
+/* Room for what a sender's turn may take; the owner is woken for the rest. */
+#define RX_BUDGET_SIBLING 1024u
 
 /** Begin; @ring may be NULL, then nothing can be emitted. */
-struct rx_fill rx_fill_begin(struct vring *ring, struct scratch *scratch,
-			     uint32_t budget) must_use;
+struct rx_fill rx_fill_begin(struct vring *ring, struct scratch *scratch, uint32_t budget) must_use;
 
 /**
  * rx_fill_publish() - Make what was emitted visible; the burst may go on
@@ -91,6 +89,6 @@ bool rx_take_slots(struct rx_fill *fill, const struct pkt *pkt, uint32_t max_byt
  * Return: slots used
  */
 uint32_t rx_commit_slots(struct rx_fill *fill, const struct pkt *pkt, struct rx_slots *slots,
-		     uint32_t bytes, struct credit_out *credit);
+			 uint32_t bytes, struct credit_out *credit);
 
 #endif

@@ -18,8 +18,8 @@
 
 /** One RX buffer taken from the ring and not given back yet. */
 struct rx_slot {
-	struct iov_cursor header;  /* where the 44 bytes go */
-	uint32_t room;             /* payload bytes behind it */
+	struct iov_cursor header; /* where the 44 bytes go */
+	uint32_t room;            /* payload bytes behind it */
 	uint16_t head;
 };
 

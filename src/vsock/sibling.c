@@ -32,7 +32,8 @@ static void settle_own_flow(struct device *device, const struct tx_sibling *s)
 	own = inbox_find(&device->inbox, s->peer->guest_cid, s->dst_port, s->src_port);
 	if (own != NULL && s->closed) {
 		inbox_close(&device->inbox, own);
-	} else if (own != NULL && !inbox_credit(&device->inbox, own, s->buf_alloc, s->fwd_cnt)) {
+	} else if (own != NULL && own->open &&
+		   !inbox_credit(&device->inbox, own, s->buf_alloc, s->fwd_cnt)) {
 		device->env->guest_error(device->ctx, "fwd_cnt covers bytes never sent");
 		inbox_reset_flow(&device->inbox, own);
 	}
@@ -48,7 +49,7 @@ void sibling_flush(struct device *device)
 	if (s.peer == NULL)
 		return;
 	memset(&device->sibling, 0, sizeof(device->sibling));
-	device_drain_inbox(s.peer, &s.fill);
+	device_end_sibling_fill(s.peer, &s.fill);
 	s.peer->env->unlock(s.peer->ctx);
 	settle_own_flow(device, &s);
 }
@@ -63,16 +64,58 @@ static void refuse(struct device *device, const struct pkt *pkt)
 	device->env->unlock(device->ctx);
 }
 
-static bool open_own_flow(struct device *device, const struct device *peer, const struct pkt *pkt)
+/* Take back a request of our guest that @cid has not answered. */
+static void withdraw(struct device *device, uint64_t cid, uint32_t own_port, uint32_t port)
+{
+	struct device *peer = device->env->sibling(device->ctx, cid);
+	struct inbox_flow *flow;
+
+	if (peer == NULL)
+		return;
+	peer->env->lock(peer->ctx);
+	flow = inbox_find(&peer->inbox, device->guest_cid, own_port, port);
+	if (flow != NULL) {
+		inbox_withdraw(&peer->inbox, flow);
+		peer->env->wake(peer->ctx);
+	}
+	peer->env->unlock(peer->ctx);
+}
+
+/* Our own record of a request. At the limit the oldest unanswered one gives way:
+ * guests send nothing when they give up waiting. */
+static bool open_own_flow(struct device *device, struct device *peer, const struct pkt *pkt)
+{
+	struct inbox_flow given_up = { .src_cid = 0 };
+	struct inbox_flow *oldest = NULL;
+	struct inbox_flow *own;
+
+	device->env->lock(device->ctx);
+	if (device->inbox.own_count >= INBOX_MAX_FLOWS)
+		oldest = inbox_oldest_unanswered(&device->inbox);
+	if (oldest != NULL) {
+		given_up = *oldest;
+		inbox_close(&device->inbox, oldest);
+	}
+	own = inbox_open_own(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port,
+			     peer->window, &peer->kept_by_siblings);
+	if (own != NULL)
+		inbox_begin_credit(own, pkt->buf_alloc);
+	device->env->unlock(device->ctx);
+	if (given_up.src_cid != 0)
+		withdraw(device, given_up.src_cid, given_up.dst_port, given_up.src_port);
+	return own != NULL;
+}
+
+/* Our guest answers: before the peer can send, our record knows its buffer. */
+static void answer_own_flow(struct device *device, const struct pkt *pkt)
 {
 	struct inbox_flow *own;
 
 	device->env->lock(device->ctx);
-	own = inbox_open(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port, peer->window);
-	if (own != NULL)
-		own->replaced = false; /* our guest asked anew: it knows */
+	own = inbox_find(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port);
+	if (own != NULL && !own->own && !own->open)
+		inbox_begin_credit(own, pkt->buf_alloc);
 	device->env->unlock(device->ctx);
-	return own != NULL;
 }
 
 /* Lock the peer and find (REQUEST: make) the flow's record there. */
@@ -82,12 +125,14 @@ static struct inbox_flow *enter(struct device *device, struct device *peer, cons
 
 	if (pkt->op == VSOCK_OP_REQUEST && !open_own_flow(device, peer, pkt))
 		return NULL;
+	if (pkt->op == VSOCK_OP_RESPONSE)
+		answer_own_flow(device, pkt);
 	peer->env->lock(peer->ctx);
 	if (pkt->op != VSOCK_OP_REQUEST)
 		flow = inbox_find(&peer->inbox, pkt->src_cid, pkt->src_port, pkt->dst_port);
-	else if (peer->rx != NULL)
+	else if (peer->running)
 		flow = inbox_open(&peer->inbox, pkt->src_cid, pkt->src_port, pkt->dst_port,
-				  device->window);
+				  device->window, &device->kept_by_siblings);
 	if (flow != NULL && (flow->owes & CONN_OWES_RST) != 0)
 		flow = NULL; /* it is over, only its end is not delivered yet */
 	if (flow == NULL)
@@ -103,7 +148,8 @@ static void begin(struct device *device, struct device *peer, struct inbox_flow 
 		.flow = flow,
 		.src_port = pkt->src_port,
 		.dst_port = pkt->dst_port,
-		.fill = rx_fill_begin(peer->rx, device->scratch, RX_BUDGET_SIBLING),
+		.fill = rx_fill_begin(device_sibling_ring(peer), device->scratch,
+				      RX_BUDGET_SIBLING),
 	};
 }
 
@@ -117,6 +163,9 @@ static void deliver(struct device *device, struct pkt *pkt, struct iov_cursor *p
 	pkt->buf_alloc = min_u32(pkt->buf_alloc, s->peer->window);
 	if (pkt->op == VSOCK_OP_RST)
 		s->closed = true;
+	/* the peer asked anew; what our guest still says is about the old connection */
+	if (s->flow->unanswered && pkt->op != VSOCK_OP_RESPONSE && pkt->op != VSOCK_OP_RST)
+		return;
 	if (inbox_deliver(&s->peer->inbox, s->flow, pkt, payload, &s->fill) == 0)
 		return;
 	device->env->guest_error(device->ctx, "more bytes for a sibling than its credit");

@@ -44,9 +44,9 @@ static void gather(struct device *device, struct conn *conn, struct iov_cursor *
 		if (conn->state != CONN_ESTABLISHED) /* the flush ended it */
 			return;
 		batch->conn = conn;
-		batch->pieces += (uint32_t)iov_slice(payload, len,
-						     device->scratch->tx_batch + batch->pieces,
-						     ENDPOINT_MAX_PIECES - batch->pieces);
+		batch->pieces +=
+			(uint32_t)iov_slice(payload, len, device->scratch->tx_batch + batch->pieces,
+					    ENDPOINT_MAX_PIECES - batch->pieces);
 		taken = (uint32_t)(before - payload->left);
 		batch->bytes += taken;
 		len -= taken;

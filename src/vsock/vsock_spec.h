@@ -8,12 +8,12 @@
 #ifndef VSOCK_VSOCK_SPEC_H
 #define VSOCK_VSOCK_SPEC_H
 
-#define VSOCK_HDR_BYTES 44u                /* struct virtio_vsock_hdr */
-#define VSOCK_MAX_PAYLOAD (64u * 1024u)    /* Linux: VIRTIO_VSOCK_MAX_PKT_BUF_SIZE */
+#define VSOCK_HDR_BYTES 44u             /* struct virtio_vsock_hdr */
+#define VSOCK_MAX_PAYLOAD (64u * 1024u) /* Linux: VIRTIO_VSOCK_MAX_PKT_BUF_SIZE */
 
 /* "Device Operation": header offsets, all little-endian */
-#define VSOCK_HDR_SRC_CID 0u  /* le64 */
-#define VSOCK_HDR_DST_CID 8u  /* le64 */
+#define VSOCK_HDR_SRC_CID 0u /* le64 */
+#define VSOCK_HDR_DST_CID 8u /* le64 */
 #define VSOCK_HDR_SRC_PORT 16u
 #define VSOCK_HDR_DST_PORT 20u
 #define VSOCK_HDR_LEN 24u

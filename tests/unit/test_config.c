@@ -32,12 +32,10 @@ static const struct args_case good_options[] = {
 	{ { "--vm", " guest_cid=007,socket=s,forward_cid=2,forward_listen=1+2,"
 		    "tx_buffer_size=32768,queue_size=256,groups=a\n" },
 	  "7 s - 2:1+2 32768 256 a" },
-	{ { "--vm", "socket=vm_1_2,uds-path=vm_01" },
-	  "3 vm_1_2 vm_01 0: 262144 1024 default" },
+	{ { "--vm", "socket=vm_1_2,uds-path=vm_01" }, "3 vm_1_2 vm_01 0: 262144 1024 default" },
 	{ { "--vm", "socket=vm_4294967296,uds-path=vm" },
 	  "3 vm_4294967296 vm 0: 262144 1024 default" },
-	{ { "--vm", "socket=vm/a,uds-path=/vm/a" },
-	  "3 vm/a /vm/a 0: 262144 1024 default" },
+	{ { "--vm", "socket=vm/a,uds-path=/vm/a" }, "3 vm/a /vm/a 0: 262144 1024 default" },
 };
 
 static void test_good_options(void **state)
@@ -51,39 +49,31 @@ static void test_good_options(void **state)
 }
 
 static const struct args_case bad_options[] = {
-	{ { NULL },
-	  "--socket: missing, expected a path with a length from 1 to 107 bytes" },
+	{ { NULL }, "--socket: missing, expected a path with a length from 1 to 107 bytes" },
 	{ { "--uds-path=u" },
 	  "--socket: missing, expected a path with a length from 1 to 107 bytes" },
-	{ { "--socket=s" },
-	  "--uds-path: missing, expected one of uds-path and forward-cid" },
+	{ { "--socket=s" }, "--uds-path: missing, expected one of uds-path and forward-cid" },
 	{ { "--socket=s", "--uds-path=u", "--forward-cid=1" },
 	  "--forward-cid: '1': expected only one of uds-path and forward-cid" },
 	{ { "--socket=s", "--uds-path=u", "--forward-listen=80" },
 	  "--forward-listen: '80': expected forward-cid beside it" },
 	{ { "--socket=s", "--forward-listen=80" },
 	  "--forward-listen: '80': expected forward-cid beside it" },
-	{ { "--forward-cid=0" },
-	  "--forward-cid: '0': expected a CID from 1 to 4294967294" },
-	{ { "--guest-cid", "2" },
-	  "--guest-cid: '2': expected a CID from 3 to 4294967294" },
+	{ { "--forward-cid=0" }, "--forward-cid: '0': expected a CID from 1 to 4294967294" },
+	{ { "--guest-cid", "2" }, "--guest-cid: '2': expected a CID from 3 to 4294967294" },
 	{ { "--guest-cid=4294967295" },
 	  "--guest-cid: '4294967295': expected a CID from 3 to 4294967294" },
 	{ { "--guest-cid=18446744073709551619" },
 	  "--guest-cid: '18446744073709551619': expected a CID from 3 to 4294967294" },
-	{ { "--guest-cid=+3" },
-	  "--guest-cid: '+3': expected a CID from 3 to 4294967294" },
-	{ { "--guest-cid= 3" },
-	  "--guest-cid: ' 3': expected a CID from 3 to 4294967294" },
-	{ { "--guest-cid=0x10" },
-	  "--guest-cid: '0x10': expected a CID from 3 to 4294967294" },
+	{ { "--guest-cid=+3" }, "--guest-cid: '+3': expected a CID from 3 to 4294967294" },
+	{ { "--guest-cid= 3" }, "--guest-cid: ' 3': expected a CID from 3 to 4294967294" },
+	{ { "--guest-cid=0x10" }, "--guest-cid: '0x10': expected a CID from 3 to 4294967294" },
 	{ { "--guest-cid=" }, "--guest-cid: '': expected a CID from 3 to 4294967294" },
 	{ { "--guest-cid", "3", "--guest-cid", "4" },
 	  "--guest-cid: '4': expected guest-cid only once" },
 	{ { "--guest-cid", "--socket=s" },
 	  "--guest-cid: missing, expected a CID from 3 to 4294967294" },
-	{ { "--queue-size=0" },
-	  "--queue-size: '0': expected a power of two from 1 to 32768" },
+	{ { "--queue-size=0" }, "--queue-size: '0': expected a power of two from 1 to 32768" },
 	{ { "--queue-size=1000" },
 	  "--queue-size: '1000': expected a power of two from 1 to 32768" },
 	{ { "--queue-size=65536" },
@@ -92,8 +82,7 @@ static const struct args_case bad_options[] = {
 	  "--tx-buffer-size: '4095': expected a number of bytes from 4096 to 67108864" },
 	{ { "--tx-buffer-size=64k" },
 	  "--tx-buffer-size: '64k': expected a number of bytes from 4096 to 67108864" },
-	{ { "--socket=" },
-	  "--socket: '': expected a path with a length from 1 to 107 bytes" },
+	{ { "--socket=" }, "--socket: '': expected a path with a length from 1 to 107 bytes" },
 	{ { "--forward-listen=1+2+1" },
 	  "--forward-listen: '1+2+1': expected up to 1024 different ports joined by '+', "
 	  "from 0 to 4294967294" },
@@ -103,8 +92,7 @@ static const struct args_case bad_options[] = {
 	{ { "--groups=a++b" },
 	  "--groups: 'a++b': expected up to 1024 names joined by '+', none of them empty" },
 	{ { "--threads=257" }, "--threads: '257': expected a number from 0 to 256" },
-	{ { "--threads=1", "--threads=1" },
-	  "--threads: '1': expected threads only once" },
+	{ { "--threads=1", "--threads=1" }, "--threads: '1': expected threads only once" },
 	{ { "--log-level", "loud" },
 	  "--log-level: 'loud': expected one of error, warning, notice, info, debug, "
 	  "trace" },
@@ -142,8 +130,7 @@ static const struct args_case bad_vms[] = {
 	{ { "--vm", VM3 ",threads=3" },
 	  "--vm 1: 'threads': expected one of guest-cid, socket, uds-path, forward-cid, "
 	  "forward-listen, tx-buffer-size, queue-size, groups" },
-	{ { "--vm", VM3 ",uds_path=u" },
-	  "--vm 1: uds-path: 'u': expected uds-path only once" },
+	{ { "--vm", VM3 ",uds_path=u" }, "--vm 1: uds-path: 'u': expected uds-path only once" },
 	{ { "--vm", VM3 ",guest-cid=1" },
 	  "--vm 1: guest-cid: '1': expected a CID from 3 to 4294967294" },
 	{ { "--vm", VM4, "--vm", "uds-path=u" },
@@ -161,8 +148,7 @@ static const struct args_case bad_vms[] = {
 	{ { "--vm", VM3, "--vm", "guest-cid=4,socket=u_4294967295,uds-path=u4" },
 	  "--vm 2: socket: 'u_4294967295': expected a path that is not the uds-path of "
 	  "--vm 1 with '_PORT'" },
-	{ { "--vm", "socket=s,uds-path=/a/u_0", "--vm",
-	    "guest-cid=4,socket=s4,uds-path=/a//u" },
+	{ { "--vm", "socket=s,uds-path=/a/u_0", "--vm", "guest-cid=4,socket=s4,uds-path=/a//u" },
 	  "--vm 1: uds-path: '/a/u_0': expected a path that is not the uds-path of --vm 2 "
 	  "with '_PORT'" },
 	{ { "--vm", VM3, "--guest-cid=4" },
@@ -280,8 +266,10 @@ static void test_full_output_is_an_error(void **state)
 
 static void test_share_group(void **state)
 {
-	const char *const args[] = { "--vm", VM3 ",groups=a+b", "--vm", VM4 ",groups=c+b", "--vm",
-				     "guest-cid=5,socket=s5,uds-path=u5,groups=aa", NULL };
+	const char *const args[] = { "--vm", VM3 ",groups=a+b",
+				     "--vm", VM4 ",groups=c+b",
+				     "--vm", "guest-cid=5,socket=s5,uds-path=u5,groups=aa",
+				     NULL };
 	struct outcome outcome = load(args);
 	const struct vm_config *vms = outcome.config.vms;
 

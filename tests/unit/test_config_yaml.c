@@ -63,10 +63,8 @@ static const struct file_case bad_files[] = {
 	{ ONE_VM "  uds-path: u\n",
 	  "4: 'uds-path': expected uds-path only once, line 3 has it already" },
 	{ ONE_VM "vms: []\n", "4: 'vms': expected vms only once, line 1 has it already" },
-	{ ONE_VM "  guest_cid: 2\n",
-	  "4: guest-cid: '2': expected a CID from 3 to 4294967294" },
-	{ ONE_VM "  guest_cid: 3.0\n",
-	  "4: guest-cid: '3.0': expected a CID from 3 to 4294967294" },
+	{ ONE_VM "  guest_cid: 2\n", "4: guest-cid: '2': expected a CID from 3 to 4294967294" },
+	{ ONE_VM "  guest_cid: 3.0\n", "4: guest-cid: '3.0': expected a CID from 3 to 4294967294" },
 	{ ONE_VM "  guest_cid: [3]\n",
 	  "4: guest-cid: '[...]': expected a CID from 3 to 4294967294" },
 	{ ONE_VM "  groups: {a: b}\n",
@@ -89,17 +87,14 @@ static const struct file_case bad_files[] = {
 	{ "vms:\n- &a\n  socket: s\n", "2: 'a': expected no anchors and aliases" },
 	{ "vms:\n- socket: &b s\n", "2: 'b': expected no anchors and aliases" },
 	{ "vms:\n- *c\n", "2: 'c': expected no anchors and aliases" },
-	{ "vms:\n- socket: !!str s\n",
-	  "2: 'tag:yaml.org,2002:str': expected no tags" },
-	{ ONE_VM "  <<: {}\n",
-	  "4: '<<': expected one of guest-cid, socket, uds-path, forward-cid, "
-	  "forward-listen, tx-buffer-size, queue-size, groups" },
+	{ "vms:\n- socket: !!str s\n", "2: 'tag:yaml.org,2002:str': expected no tags" },
+	{ ONE_VM "  <<: {}\n", "4: '<<': expected one of guest-cid, socket, uds-path, forward-cid, "
+			       "forward-listen, tx-buffer-size, queue-size, groups" },
 	{ ONE_VM "---\n" ONE_VM, "4: expected a single document" },
 	{ "vms:\n- socket: \"a\\0b\"\n", "2: 'a': expected text without NUL characters" },
 	{ "vms:\n - socket: s\n  uds_path: u\n",
 	  "3: expected correct YAML: did not find expected '-' indicator" },
-	{ "vms:\n- socket: \xff\n",
-	  "2: expected correct YAML: invalid leading UTF-8 octet" },
+	{ "vms:\n- socket: \xff\n", "2: expected correct YAML: invalid leading UTF-8 octet" },
 	{ "vms:\n- socket: \"\\n\\e\"\n  guest_cid: \"\\n\"\n",
 	  "3: guest-cid: '\\x0a': expected a CID from 3 to 4294967294" },
 };
@@ -119,7 +114,7 @@ static void test_bad_files(void **state)
 static void test_options_win_over_file(void **state)
 {
 	static const char text[] = ONE_VM "- socket: t\n  uds_path: v\n  guest_cid: 4\n"
-				   "threads: 2\nlog-level: error\n";
+					  "threads: 2\nlog-level: error\n";
 	const char *const plain[] = { "--config", FILE_NAME, NULL };
 	const char *const both[] = { "--threads=1", "--config", FILE_NAME, "--log-level=trace",
 				     NULL };

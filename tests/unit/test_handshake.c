@@ -66,8 +66,7 @@ static void test_fragments(void **state)
 		assert_int_equal(handshake_parse(line, len, &port, &consumed), HANDSHAKE_MORE);
 		assert_int_equal(port, 7);
 	}
-	assert_int_equal(handshake_parse(line, sizeof(line) - 1, &port, &consumed),
-			 HANDSHAKE_DONE);
+	assert_int_equal(handshake_parse(line, sizeof(line) - 1, &port, &consumed), HANDSHAKE_DONE);
 }
 
 static void test_endless(void **state)
@@ -109,8 +108,8 @@ static void test_reply(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_lines),	     cmocka_unit_test(test_fragments),
-		cmocka_unit_test(test_endless),	     cmocka_unit_test(test_embedded_nul),
+		cmocka_unit_test(test_lines),   cmocka_unit_test(test_fragments),
+		cmocka_unit_test(test_endless), cmocka_unit_test(test_embedded_nul),
 		cmocka_unit_test(test_reply),
 	};
 

@@ -405,12 +405,12 @@ static void test_config_reply(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_header),	    cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_header),      cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_descriptors), cmocka_unit_test(test_not_offered),
-		cmocka_unit_test(test_names),	    cmocka_unit_test(test_wants_ack),
+		cmocka_unit_test(test_names),       cmocka_unit_test(test_wants_ack),
 		cmocka_unit_test(test_ring_index),  cmocka_unit_test(test_ring_fd),
 		cmocka_unit_test(test_mem_table),   cmocka_unit_test(test_values),
-		cmocka_unit_test(test_replies),	    cmocka_unit_test(test_config_reply),
+		cmocka_unit_test(test_replies),     cmocka_unit_test(test_config_reply),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,10 +18,19 @@ struct refusal {
 };
 
 /* A u64 as words; the machine's order is little-endian wherever this runs. */
-#define U64(v) (uint32_t)((v) & UINT32_MAX), (uint32_t)((uint64_t)(v) >> 32)
-#define REGION(gpa, size, uva, offset) { U64(0), U64(gpa), U64(size), U64(uva), U64(offset) }
-#define TABLE(gpa, size, uva, offset) { 1, 0, U64(gpa), U64(size), U64(uva), U64(offset) }
-#define ADDR(ring, desc, used, avail) { (ring), 0, U64(desc), U64(used), U64(avail), 0, 0 }
+#define U64(v) (uint32_t)((v)&UINT32_MAX), (uint32_t)((uint64_t)(v) >> 32)
+#define REGION(gpa, size, uva, offset)                             \
+	{                                                          \
+		U64(0), U64(gpa), U64(size), U64(uva), U64(offset) \
+	}
+#define TABLE(gpa, size, uva, offset)                            \
+	{                                                        \
+		1, 0, U64(gpa), U64(size), U64(uva), U64(offset) \
+	}
+#define ADDR(ring, desc, used, avail)                             \
+	{                                                         \
+		(ring), 0, U64(desc), U64(used), U64(avail), 0, 0 \
+	}
 
 static const struct refusal refusals[] = {
 	{ "SET_FEATURES: bits 0x4 were not offered", VU_SET_FEATURES, { 4 }, 8, NO_FD },
@@ -29,7 +38,10 @@ static const struct refusal refusals[] = {
 	{ "SET_PROTOCOL_FEATURES: bits 0x2 were", VU_SET_PROTOCOL_FEATURES, { 3 }, 8, NO_FD },
 	{ "SET_VRING_NUM: 12 entries is no power of two", VU_SET_VRING_NUM, { 2, 12 }, 8, NO_FD },
 	{ "SET_VRING_NUM: 0 entries", VU_SET_VRING_NUM, { 2, 0 }, 8, NO_FD },
-	{ "SET_VRING_NUM: 2048 entries, more than the 1024", VU_SET_VRING_NUM, { 2, 2048 }, 8,
+	{ "SET_VRING_NUM: 2048 entries, more than the 1024",
+	  VU_SET_VRING_NUM,
+	  { 2, 2048 },
+	  8,
 	  NO_FD },
 	{ "SET_VRING_NUM: 2147483648 entries", VU_SET_VRING_NUM, { 2, 1u << 31 }, 8, NO_FD },
 	{ "SET_VRING_NUM: ring 0 is running", VU_SET_VRING_NUM, { 0, 64 }, 8, NO_FD },
@@ -132,10 +144,8 @@ static void test_table_is_all_or_nothing(void **state)
 {
 	struct rig *rig = *state;
 	/* Offsets such that the kernel cannot merge two mappings into one. */
-	uint64_t words[1 + 3 * 4] = { 3,
-				      0x0000, PAGE, 0x0000, 0x3000,
-				      0x1000, PAGE, 0x1000, 0x1000,
-				      0x1800, PAGE, 0x2000, 0x5000 };
+	uint64_t words[1 + 3 * 4] = { 3,      0x0000, PAGE,   0x0000, 0x3000, 0x1000, PAGE,
+				      0x1000, 0x1000, 0x1800, PAGE,   0x2000, 0x5000 };
 	int fds[3] = { rig->memory, rig->memory, rig->memory };
 
 	rig_start(rig);
@@ -199,23 +209,44 @@ static void test_slots(void **state)
 		uint64_t offset = i * RIG_RING_BYTES;
 
 		assert_int_equal(rig_region(rig, VU_ADD_MEM_REG, RIG_GPA + offset, RIG_RING_BYTES,
-					    RIG_UVA + offset, offset, rig->memory), 0);
+					    RIG_UVA + offset, offset, rig->memory),
+				 0);
 		rig_expect_ready(rig, true, i == 1, false);
 	}
 	assert_int_equal(rig->stopping[0], 0);
 	/* Removal pauses the ring that lies there and no other; a descriptor is legal. */
-	assert_int_equal(rig_region(rig, VU_REM_MEM_REG, RIG_GPA, RIG_RING_BYTES, RIG_UVA, 99,
-				    rig->memory), 0);
+	assert_int_equal(
+		rig_region(rig, VU_REM_MEM_REG, RIG_GPA, RIG_RING_BYTES, RIG_UVA, 99, rig->memory),
+		0);
 	rig_expect_ready(rig, false, true, false);
 	assert_int_equal(rig->stopping[1], 0);
-	assert_int_equal(rig_region(rig, VU_ADD_MEM_REG, RIG_GPA, RIG_RING_BYTES, RIG_UVA, 0,
-				    rig->memory), 0);
+	assert_int_equal(
+		rig_region(rig, VU_ADD_MEM_REG, RIG_GPA, RIG_RING_BYTES, RIG_UVA, 0, rig->memory),
+		0);
 	rig_expect_ready(rig, true, true, false);
 	assert_int_equal(rig_region(rig, VU_REM_MEM_REG, RIG_GPA + RIG_RING_BYTES, RIG_RING_BYTES,
-				    RIG_UVA + RIG_RING_BYTES, 0, -1), 0);
+				    RIG_UVA + RIG_RING_BYTES, 0, -1),
+			 0);
 	rig_expect_ready(rig, true, false, false);
 	assert_int_equal(rig_count_mappings(), 2);
 	assert_int_equal(rig->resets, 0);
+}
+
+/* A region said again replaces itself, the ring in it goes on. */
+static void test_slot_again(void **state)
+{
+	struct rig *rig = *state;
+
+	rig_start(rig);
+	rig_use_ring(rig, 1, 3);
+	assert_int_equal(
+		rig_region(rig, VU_ADD_MEM_REG, RIG_GPA, RIG_MEM_BYTES, RIG_UVA, 0, rig->memory),
+		0);
+	rig_expect_ready(rig, true, true, false);
+	assert_int_equal(rig->stopping[1], 1);
+	assert_int_equal(vu_session_ring(rig->session, 1)->next_avail, 3);
+	assert_int_equal(rig->resets, 0);
+	assert_int_equal(rig_count_mappings(), 2);
 }
 
 /* As many slots as we say there are, and not one more. */
@@ -225,10 +256,11 @@ static void test_all_slots(void **state)
 	uint64_t n;
 
 	for (n = 0; n < GMEM_MAX_REGIONS; n++)
-		assert_int_equal(rig_region(rig, VU_ADD_MEM_REG, n * 16, 16, n * 16, n * 16,
-					    rig->memory), 0);
-	assert_int_not_equal(rig_region(rig, VU_ADD_MEM_REG, n * 16, 16, n * 16, n * 16,
-					rig->memory), 0);
+		assert_int_equal(
+			rig_region(rig, VU_ADD_MEM_REG, n * 16, 16, n * 16, n * 16, rig->memory),
+			0);
+	assert_int_not_equal(
+		rig_region(rig, VU_ADD_MEM_REG, n * 16, 16, n * 16, n * 16, rig->memory), 0);
 	assert_non_null(strstr(rig->session->reason, "is one too many"));
 	for (n = 0; n < GMEM_MAX_REGIONS; n += 2)
 		assert_int_equal(rig_region(rig, VU_REM_MEM_REG, n * 16, 16, n * 16, 0, -1), 0);
@@ -242,9 +274,10 @@ static void test_unaligned_offset(void **state)
 
 	memset(rig->mem + offset, 0x5a, 0x20);
 	assert_int_equal(rig_region(rig, VU_ADD_MEM_REG, 0, RIG_MEM_BYTES - offset, 0x9000, offset,
-				    rig->memory), 0);
-	assert_memory_equal(gmem_from_uva(&rig->session->mem.gmem, 0x9000, 0x20),
-			    rig->mem + offset, 0x20);
+				    rig->memory),
+			 0);
+	assert_memory_equal(gmem_from_uva(&rig->session->mem.gmem, 0x9000, 0x20), rig->mem + offset,
+			    0x20);
 }
 
 static void stop_both(struct rig *rig, uint32_t base0, uint32_t base1)
@@ -415,6 +448,7 @@ int main(void)
 		rig_test(test_table_is_all_or_nothing),
 		rig_test(test_table_swap),
 		rig_test(test_slots),
+		rig_test(test_slot_again),
 		rig_test(test_all_slots),
 		rig_test(test_unaligned_offset),
 		rig_test(test_stop_and_reboot),

@@ -72,7 +72,8 @@ static void qemu_start(struct rig *rig, uint32_t base0, uint32_t base1)
 	rig_u64(rig, VU_SET_FEATURES, F_OFFERED | F_PROTOCOL);
 	if (rig->session->mem.gmem.count == 0)
 		assert_int_equal(rig_region(rig, VU_ADD_MEM_REG, RIG_GPA, RIG_MEM_BYTES, RIG_UVA, 0,
-					    rig->memory), 0);
+					    rig->memory),
+				 0);
 	rig_describe(rig, 0, base0);
 	rig_describe(rig, 1, base1);
 	rig_sync(rig);
@@ -240,8 +241,8 @@ static void test_cloud_hypervisor(void **state)
 	cloud_hypervisor_activate(rig, 64);
 	assert_int_equal(rig->resets, 0);
 	/* Memory is plugged in while the rings run. */
-	assert_int_equal(rig_region(rig, VU_ADD_MEM_REG, 0x10000000, 0x1000, 0x10000000, 0,
-				    rig->memory), 0);
+	assert_int_equal(
+		rig_region(rig, VU_ADD_MEM_REG, 0x10000000, 0x1000, 0x10000000, 0, rig->memory), 0);
 	rig_expect_ready(rig, true, true, true);
 	assert_int_equal(rig->stopping[0], 1);
 }
@@ -343,8 +344,9 @@ static void test_alioth(void **state)
 	for (unsigned int i = 0; i < 3; i++)
 		rig_ring_fd(rig, VU_SET_VRING_ERR, i, rig->call[2]);
 	owner(rig);
-	assert_int_equal(rig_region(rig, VU_ADD_MEM_REG, RIG_GPA, RIG_MEM_BYTES, RIG_UVA, 0,
-				    rig->memory), 0);
+	assert_int_equal(
+		rig_region(rig, VU_ADD_MEM_REG, RIG_GPA, RIG_MEM_BYTES, RIG_UVA, 0, rig->memory),
+		0);
 	alioth_activate(rig);
 	use_and_wipe(rig, 2);
 	for (unsigned int i = 0; i < 3; i++)
@@ -372,10 +374,10 @@ static void test_features_last(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		rig_test(test_qemu_7),	       rig_test(test_qemu_reset_device),
-		rig_test(test_qemu_reconnect), rig_test(test_crosvm),
+		rig_test(test_qemu_7),           rig_test(test_qemu_reset_device),
+		rig_test(test_qemu_reconnect),   rig_test(test_crosvm),
 		rig_test(test_cloud_hypervisor), rig_test(test_libkrun),
-		rig_test(test_openvmm),	       rig_test(test_alioth),
+		rig_test(test_openvmm),          rig_test(test_alioth),
 		rig_test(test_features_last),
 	};
 

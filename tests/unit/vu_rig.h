@@ -338,7 +338,7 @@ static inline uint64_t rig_region(struct rig *rig, uint32_t request, uint64_t gp
 
 static inline uint32_t rig_get_base(struct rig *rig, uint32_t ring)
 {
-	uint32_t words[2];
+	uint32_t words[2] = { 0 };
 
 	rig_state(rig, VU_GET_VRING_BASE, ring, 0);
 	assert_int_equal(rig_reply(rig, VU_GET_VRING_BASE, words, sizeof(words)), 8);
