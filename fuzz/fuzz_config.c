@@ -22,10 +22,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define check(condition)         \
-	do {                     \
+#define check(condition)          \
+	do {                      \
 		if (!(condition)) \
-			abort(); \
+			abort();  \
 	} while (0)
 
 static void check_line(const char *line)
@@ -76,7 +76,7 @@ static void load(int argc, char **argv)
 	enum config_result result;
 
 	if (!out)
-		out = fopen("/dev/null", "w");
+		out = fopen("/dev/null", "we");
 	check(out && err);
 	result = config_load(&config, argc, argv, out, err);
 	(void)fclose(err);
