@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""A virtual machine: a front-end with a message order, and the guest behind it."""
+
+from driver import Guest
+from orders import Qemu10
+from vhost_user import FrontEnd
+
+
+class Vm:
+    """Created running unless start is off. Keywords go to driver.Guest."""
+
+    def __init__(self, paths, order=Qemu10, start=True, features=None, **guest_options):
+        self.paths = paths
+        self.order = order()
+        if features is not None:
+            self.order.features = features
+        guest_options.setdefault("num_queues", self.order.num_queues)
+        guest_options.setdefault("shared_call", self.order.shared_call)
+        self.guest = Guest(paths.cid, **guest_options)
+        self.fe = None
+        self.bases = None
+        if start:
+            self.boot()
+
+    def boot(self):
+        """Connect, negotiate, activate, fill the rings."""
+        self.fe = FrontEnd(self.paths.socket)
+        self.order.negotiate(self.fe, self.guest)
+        self.order.activate(self.fe, self.guest)
+        self.guest.start()
+        # an answer proves that everything before was accepted
+        self.fe.get_features()
+
+    def stop(self):
+        """The VMM stops the virtual machine."""
+        self.bases = self.order.stop(self.fe, self.guest)
+
+    def cont(self):
+        """and lets it go on."""
+        self.order.resume(self.fe, self.guest, self.bases)
+
+    def reboot(self):
+        """The guest's driver starts from nothing on the same connection."""
+        self.order.stop(self.fe, self.guest)
+        self.guest.reboot()
+        self.order.activate(self.fe, self.guest)
+        self.guest.start()
+
+    def kill(self):
+        """The VMM dies."""
+        if self.fe:
+            self.fe.close()
+            self.fe = None
+
+    def replace(self):
+        """A new VMM process with a freshly booted guest."""
+        self.kill()
+        self.order = type(self.order)()
+        self.guest.reboot()
+        self.boot()
+
+    def close(self):
+        self.kill()
+        self.guest.close()

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""Fixtures of the protocol tests: daemons and VMs that are taken down again."""
+
+import os
+import random
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+
+import waiting  # noqa: E402
+from daemon import Daemon  # noqa: E402
+from vm import Vm  # noqa: E402
+
+
+@pytest.hookimpl(tryfirst=True, hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Let fixtures know whether the test itself passed."""
+    outcome = yield
+    if call.when == "call":
+        item.failed_in_call = outcome.get_result().failed
+
+
+@pytest.fixture
+def start_daemon(request):
+    """Start daemons; those still running at the end must stop cleanly."""
+    running = []
+
+    def start(*args, **kw):
+        daemon = Daemon(*args, **kw)
+        running.append(daemon)
+        return daemon
+    yield start
+    failed = getattr(request.node, "failed_in_call", True)
+    try:
+        for daemon in running:
+            if failed and daemon.proc is not None:
+                daemon.proc.poll()
+                print(f"daemon {daemon.argv}, exit code {daemon.proc.returncode}:\n"
+                      f"{daemon.stderr()[-8000:]}")
+            else:
+                daemon.stop()
+    finally:
+        for daemon in running:
+            daemon.remove()
+
+
+@pytest.fixture
+def start_vm(start_daemon):
+    """Start VMs; depends on start_daemon so that VMs go first at the end."""
+    running = []
+
+    def start(daemon, cid=None, **kw):
+        vm = Vm(daemon.vm(cid), **kw)
+        running.append(vm)
+        return vm
+    yield start
+    for vm in running:
+        vm.close()
+    waiting.unregister_all()
+
+
+@pytest.fixture
+def daemon(start_daemon):
+    return start_daemon()
+
+
+@pytest.fixture
+def vm(daemon, start_vm):
+    return start_vm(daemon)
+
+
+@pytest.fixture
+def guest(vm):
+    return vm.guest
+
+
+@pytest.fixture
+def pattern():
+    """Reproducible bytes that do not repeat."""
+    def make(size, seed=1):
+        return random.Random(seed).randbytes(size)
+    return make

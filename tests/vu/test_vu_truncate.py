@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""A front-end that truncates the guest's memory under the daemon loses its session, nobody else.
+
+Once its memory is gone this process must not touch it either: the guest's driver ends first.
+"""
+
+import os
+
+import pytest
+
+import gsocket
+from hostsock import stream
+from vsockpkt import OP_REQUEST, OP_RESPONSE, OP_RW
+
+PATTERN = bytes(range(256)) * 64
+
+
+@pytest.fixture(params=["1", "2"], ids=["one-thread", "two-threads"])
+def world(request, start_daemon, start_vm):
+    """(daemon, the VM that will do it, its neighbour)"""
+    daemon = start_daemon(cids=(3, 4), args=["--threads", request.param])
+    return daemon, start_vm(daemon, 3), start_vm(daemon, 4)
+
+
+def truncate(vm):
+    """Take the memory away; returns the kick descriptor of the TX ring."""
+    files = [os.dup(region.fd) for region in vm.guest.mem.regions]
+    kick = os.dup(vm.guest.queues[1].kick)
+    vm.guest.close()
+    for file in files:
+        os.ftruncate(file, 0)
+        os.close(file)
+    return kick
+
+
+def pair(daemon, guest, local, port):
+    door = daemon.listen(port, guest.cid)
+    sock = gsocket.connect(guest, local, port)
+    host = door.accept()
+    door.close()
+    return host, sock
+
+
+def assert_neighbour(daemon, vm):
+    host, sock = pair(daemon, vm.guest, 7000, 70)
+    assert stream([(host, PATTERN, sock), (sock, PATTERN, host)]) == [PATTERN, PATTERN]
+
+
+def test_ring_is_read(world):
+    daemon, vm, neighbour = world
+    host, _ = pair(daemon, vm.guest, 5000, 50)
+    kick = truncate(vm)
+    os.eventfd_write(kick, 1)
+    os.close(kick)
+    vm.fe.wait_closed()
+    host.recv_eof()
+    assert_neighbour(daemon, neighbour)
+
+
+def test_bytes_arrive_for_it(world):
+    daemon, vm, neighbour = world
+    host, _ = pair(daemon, vm.guest, 5000, 50)
+    os.close(truncate(vm))
+    host.send_now(PATTERN)
+    vm.fe.wait_closed()
+    host.drain()
+    assert_neighbour(daemon, neighbour)
+
+
+def test_sibling_sends_to_it(world):
+    daemon, vm, neighbour = world
+    listener = vm.guest.raw_listen(90)
+    flow = neighbour.guest.flow(4000, 90, peer_cid=3)
+    flow.tx(OP_REQUEST)
+    right = listener.accept()
+    right.respond()
+    flow.expect(OP_RESPONSE)
+    kick = truncate(vm)
+    flow.tx(OP_RW, PATTERN)
+    neighbour.guest.sync()
+    os.eventfd_write(kick, 1)
+    os.close(kick)
+    vm.fe.wait_closed()
+    assert_neighbour(daemon, neighbour)
