@@ -73,10 +73,6 @@ void conn_reset(struct device *device, struct conn *conn)
 
 void conn_detach_guest(struct device *device, struct conn *conn)
 {
-	if (conn->state == CONN_HANDSHAKE) {
-		conn_abandon(device, conn);
-		return;
-	}
 	conntab_remove(&device->conns, conn);
 	list_remove(&conn->ctl);
 	list_remove(&conn->data);

@@ -5,12 +5,9 @@
  */
 #include "vsock/device.h"
 
-#include <errno.h>
 #include <string.h>
 
 #include "vsock/device_internal.h"
-
-#define FIRST_HOST_PORT (UINT32_C(1) << 30) /* as Firecracker: 2^30 to 2^31 */
 
 void device_init(struct device *device, const struct device_params *params)
 {
@@ -23,7 +20,7 @@ void device_init(struct device *device, const struct device_params *params)
 	device->guest_cid = params->guest_cid;
 	device->window = params->window;
 	device->any_cid = params->any_cid;
-	device->next_port = (uint32_t)params->random & (FIRST_HOST_PORT - 1);
+	device->next_port = (uint32_t)params->random;
 	conntab_init(&device->conns, params->conn_bytes, params->max_conns, params->random);
 	list_init(&device->ctl);
 	list_init(&device->data);
@@ -66,7 +63,9 @@ void device_set_tx(struct device *device, struct vring *ring)
 
 static void end_conn(void *ctx, struct conn *conn)
 {
-	if (conn->state != CONN_ORPHAN)
+	if (conn->state == CONN_HANDSHAKE)
+		conn_abandon(ctx, conn);
+	else if (conn->state != CONN_ORPHAN)
 		conn_detach_guest(ctx, conn);
 }
 
@@ -133,67 +132,4 @@ void device_owe_rst(struct device *device, const struct pkt *pkt)
 	rst->dst_port = pkt->src_port;
 	rst->type = pkt->type;
 	device->env->schedule(device->ctx);
-}
-
-struct conn *device_accept(struct device *device)
-{
-	struct conn *conn;
-
-	if (device->rx == NULL || device->tx == NULL)
-		return NULL;
-	if (device->handshake_count >= DEVICE_MAX_HANDSHAKES)
-		conn_abandon(device, list_first(&device->handshakes, struct conn, data));
-	conn = conntab_alloc(&device->conns);
-	if (conn == NULL)
-		return NULL;
-	conn->state = CONN_HANDSHAKE;
-	conn->host_cid = VSOCK_CID_HOST;
-	list_append(&device->handshakes, &conn->data);
-	device->handshake_count++;
-	return conn;
-}
-
-static void leave_handshakes(struct device *device, struct conn *conn)
-{
-	list_remove(&conn->data);
-	device->handshake_count--;
-}
-
-void conn_abandon(struct device *device, struct conn *conn)
-{
-	leave_handshakes(device, conn);
-	conn_free(device, conn);
-}
-
-/* A port nobody uses towards this guest port; 0 if there is none nearby. */
-static uint32_t choose_port(struct device *device, uint32_t guest_port)
-{
-	for (uint32_t tries = 0; tries <= DEVICE_MAX_CONNS; tries++) {
-		uint32_t port = FIRST_HOST_PORT + (device->next_port++ & (FIRST_HOST_PORT - 1));
-
-		if (conntab_find(&device->conns, guest_port, port, VSOCK_CID_HOST) == NULL)
-			return port;
-	}
-	return 0;
-}
-
-int conn_request(struct device *device, struct conn *conn, uint32_t guest_port, uint32_t host_port)
-{
-	int err;
-
-	if (host_port == 0 ||
-	    conntab_find(&device->conns, guest_port, host_port, VSOCK_CID_HOST) != NULL)
-		host_port = choose_port(device, guest_port);
-	if (host_port == 0)
-		return -EADDRINUSE;
-	conn->guest_port = guest_port;
-	conn->host_port = host_port;
-	err = conntab_insert(&device->conns, conn);
-	if (err < 0)
-		return err;
-	leave_handshakes(device, conn);
-	conn->state = CONN_REQUESTED;
-	device->endpoint->timer(device->host, conn, CONN_REQUEST_TIMEOUT_MS);
-	conn_owe(device, conn, CONN_OWES_REQUEST);
-	return 0;
 }
