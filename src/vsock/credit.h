@@ -31,6 +31,7 @@
 
 #define CREDIT_GROUPS 8u
 #define CREDIT_BYTES_PER_PACKET 1024u /* Linux charges 576 to 1024 per queued packet */
+#define CREDIT_MAX_PACKETS 32768u     /* a group's count stays far below 2^16 */
 #define CREDIT_SLIVER_BYTES 4096u     /* do not send pieces smaller than this at the window's end */
 
 /** What we may send to a guest on one connection. */
@@ -40,7 +41,7 @@ struct credit_out {
 	uint32_t sent;      /* bytes we have sent */
 	uint32_t packets;   /* packets sent and not known to be consumed */
 	uint32_t group_end[CREDIT_GROUPS];
-	uint32_t group_packets[CREDIT_GROUPS];
+	uint16_t group_packets[CREDIT_GROUPS];
 	uint8_t group_first;
 	uint8_t group_count;
 };
@@ -83,7 +84,7 @@ static inline must_use bool credit_out_update(struct credit_out *c, uint32_t buf
 
 static inline uint32_t credit_out_packet_limit(const struct credit_out *c)
 {
-	uint32_t limit = c->buf_alloc / CREDIT_BYTES_PER_PACKET;
+	uint32_t limit = min_u32(c->buf_alloc / CREDIT_BYTES_PER_PACKET, CREDIT_MAX_PACKETS);
 
 	return limit > 0 ? limit : 1;
 }
