@@ -158,7 +158,7 @@ class Guest:
             "type": "socket", "data": {"addr": address, "server": False, **again}})
         wait_for(self.is_plugged, "connection of the chardev")
         self.qmp("device_add", driver="vhost-user-vsock-pci", id="vsock0", chardev="plugged",
-                 bus="slot")
+                 bus="root0")
 
     def is_plugged(self):
         """Return whether the device of plug() has a connection."""

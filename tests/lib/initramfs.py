@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 if sys.flags.isolated:
@@ -28,9 +29,14 @@ PYTHON = "/usr/bin/python3"
 GUEST_DIR = Path(__file__).resolve().parent.parent / "guest"
 
 # Raised by hand when this file changes what it builds from the same inputs.
-LAYOUT = 2
+LAYOUT = 3
+
+# How old an initramfs must be to be removed when another one is made.
+KEEP_SECONDS = 86400
 
 PROGRAMS = ("socat", "ncat")
+# Loaded by the C library when a thread is cancelled, which no program's list of libraries tells.
+UNWINDER = "/lib/x86_64-linux-gnu/libgcc_s.so.1"
 BOOT_MODULES = ("virtio_pci", "virtio_console", "vmw_vsock_virtio_transport")
 EXTRA_MODULES = ("vsock_loopback", "vsock_diag", "vhost_vsock", "virtio_net", "vsockmon")
 
@@ -147,7 +153,8 @@ def add_modules(archive, tree):
     modules = Modules(tree)
     for name in EXTRA_MODULES:
         archive.add_data(f"modules/{name}.order", (" ".join(modules.order(name)) + "\n").encode())
-    archive.add_data("modules/boot", ("\n".join(merged_order(modules, BOOT_MODULES)) + "\n").encode())
+    boot = "\n".join(merged_order(modules, BOOT_MODULES)) + "\n"
+    archive.add_data("modules/boot", boot.encode())
     for name in merged_order(modules, BOOT_MODULES + EXTRA_MODULES):
         archive.add_data(f"modules/{name}.ko", modules.load(name))
 
@@ -171,6 +178,7 @@ def build(tree, target):
         for program in PROGRAMS:
             add_program(archive, f"/usr/bin/{program}")
         archive.add_link("usr/bin/nc", "ncat")
+        archive.add_file(UNWINDER, os.path.realpath(UNWINDER))
         add_modules(archive, tree)
         archive.close()
 
@@ -191,10 +199,13 @@ def ensure(tree, cache):
     """Return the path of the initramfs for a module tree, building it if the cache has none."""
     target = Path(cache) / "initramfs" / f"{Path(tree).name}-{fingerprint(tree)}.cpio"
     if target.exists():
+        os.utime(target)
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    for stale in target.parent.glob(f"{Path(tree).name}-*.cpio"):
-        stale.unlink()
+    for stale in target.parent.glob("*"):
+        # Not at once: another run of the tests may still boot from it.
+        if stale.stat().st_mtime < time.time() - KEEP_SECONDS:
+            stale.unlink()
     temporary = target.with_suffix(f".{os.getpid()}")
     subprocess.run([PYTHON, "-I", __file__, str(tree), str(temporary)], check=True)
     temporary.rename(target)

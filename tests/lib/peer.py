@@ -312,6 +312,13 @@ def is_listening(port):
     return False
 
 
+def is_tcp_listening(port):
+    """Return whether a TCP port is listened at."""
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        rows = [line.split() for line in table]
+    return any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
+
+
 def exists(path):
     """Return whether a file is there."""
     return os.path.exists(path)
