@@ -9,7 +9,7 @@
 BUILD ?= build
 prefix ?= /usr/local
 
-.PHONY: all run test test-matrix lint fuzz bench install clean
+.PHONY: all run test test-matrix lint fuzz bench bench-quick install clean
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -43,8 +43,8 @@ lint:
 fuzz:
 	@scripts/fuzz
 
-bench: all
-	@scripts/bench
+bench bench-quick: all
+	@VDV_BUILD=$(BUILD) bench/run $(if $(filter bench-quick,$@),--quick) $(BENCH_ARGS)
 
 install: all
 	meson configure $(BUILD) -Dprefix=$(prefix)
