@@ -80,6 +80,28 @@ static void test_packet_limit(void **state)
 	assert_int_equal(credit_out_packets(&c), 1);
 }
 
+/* A buffer of a GiB allows more packets than any counter of them may lose. */
+static void test_a_packet_always_unread(void **state)
+{
+	struct credit_out c = { .buf_alloc = UINT32_C(1) << 30 };
+
+	(void)state;
+	for (uint32_t i = 0; i < 2000000; i++) {
+		assert_true(credit_out_packets(&c) > 0);
+		credit_out_sent(&c, 10);
+		assert_true(credit_out_update(&c, c.buf_alloc, c.sent - 10));
+	}
+	assert_true(credit_out_update(&c, c.buf_alloc, c.sent));
+	assert_int_equal(c.packets, 0);
+	/* and as many as the limit allows without a word in between */
+	for (uint32_t i = credit_out_packets(&c); i > 0; i--)
+		credit_out_sent(&c, 1);
+	assert_int_equal(credit_out_packets(&c), 0);
+	assert_true(credit_out_update(&c, c.buf_alloc, c.sent));
+	assert_int_equal(c.packets, 0);
+	assert_true(credit_out_usable(&c) > 0);
+}
+
 static void test_sliver(void **state)
 {
 	struct credit_out c = { .buf_alloc = 100000 };
@@ -186,10 +208,15 @@ static void test_model(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_bytes),      cmocka_unit_test(test_wrap),
-		cmocka_unit_test(test_lies),       cmocka_unit_test(test_packet_limit),
-		cmocka_unit_test(test_sliver),     cmocka_unit_test(test_receive_window),
-		cmocka_unit_test(test_update_due), cmocka_unit_test(test_model),
+		cmocka_unit_test(test_bytes),
+		cmocka_unit_test(test_wrap),
+		cmocka_unit_test(test_lies),
+		cmocka_unit_test(test_packet_limit),
+		cmocka_unit_test(test_sliver),
+		cmocka_unit_test(test_a_packet_always_unread),
+		cmocka_unit_test(test_receive_window),
+		cmocka_unit_test(test_update_due),
+		cmocka_unit_test(test_model),
 	};
 
 	return cmocka_run_group_tests_name("credit", tests, NULL, NULL);
