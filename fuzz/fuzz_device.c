@@ -293,6 +293,8 @@ static void settle(struct world *w)
 	}
 	check_end(&w->side[0]);
 	check_end(&w->side[1]);
+	check_flows(&w->side[0]);
+	check_flows(&w->side[1]);
 }
 
 /* --- life --- */

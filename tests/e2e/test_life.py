@@ -108,11 +108,12 @@ def test_daemon_restarted(world, guest):
 def replugged(pair):
     """A daemon and a guest of its own, whose QEMU comes back when the daemon does."""
     own = World(pair)
-    own.ensure_daemon()
     guest = Guest(pair, own.dir, "replugged", cid=FIRST,
                   extra=["-S", "-device", "pcie-root-port,id=root0,bus=pcie.0,chassis=1,slot=1"])
-    own.guests[FIRST] = guest.start()
     try:
+        own.ensure_daemon()
+        own.guests[FIRST] = guest
+        guest.start()
         guest.plug(own.vm().socket)
         guest.cont()
         guest.wait_ready()
