@@ -48,7 +48,7 @@ void device_set_rx(struct device *device, struct vring *ring)
 	device->rx = ring;
 	if (ring != NULL)
 		device->running = true;
-	device->inbox.yield = false;
+	device->inbox.yield = device->rst_count > 0;
 	device->env->unlock(device->ctx);
 	if (ring != NULL)
 		device->env->schedule(device->ctx);
@@ -95,6 +95,8 @@ void device_end_sibling_fill(struct device *device, struct rx_fill *fill)
 	device_publish_rx(device, fill);
 	/* without buffers the driver's kick wakes the owner, otherwise nobody would */
 	left = !list_empty(&device->inbox.ready) && (!fill->starved || device->inbox.yield);
+	if (!list_empty(&device->inbox.blocked) && !device->inbox.watched)
+		left = true;
 	if (left || (fill->ring != NULL && fill->ring->broken))
 		device->env->wake(device->ctx);
 }
@@ -115,6 +117,7 @@ void device_probe_siblings(struct device *device)
 	if (device->probe_shift < CONN_PROBE_MAX_SHIFT)
 		device->probe_shift++;
 	device->env->lock(device->ctx);
+	device->inbox.watched = false;
 	inbox_probe(&device->inbox);
 	device->env->unlock(device->ctx);
 	device->env->schedule(device->ctx);

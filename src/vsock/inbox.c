@@ -338,8 +338,10 @@ int inbox_deliver(struct inbox *inbox, struct inbox_flow *flow, const struct pkt
 {
 	uint8_t owed = owed_for(pkt->op);
 
-	flow->buf_alloc = pkt->buf_alloc;
-	flow->fwd_cnt = pkt->fwd_cnt;
+	if (pkt->op != VSOCK_OP_RST) { /* which may carry none, and waiting bytes go first */
+		flow->buf_alloc = pkt->buf_alloc;
+		flow->fwd_cnt = pkt->fwd_cnt;
+	}
 	if (pkt->op == VSOCK_OP_RW)
 		return deliver_bytes(inbox, flow, pkt, payload, fill);
 	if (owed == 0)

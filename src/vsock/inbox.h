@@ -76,6 +76,7 @@ struct inbox {
 	struct list ready;   /* flows that could be emitted if the ring had room */
 	struct list blocked; /* flows whose receiver must read first */
 	uint32_t own_count;  /* flows the receiving guest asked for */
+	bool watched;        /* the owner's timer will probe blocked flows */
 	bool yield;          /* host packets wait for RX buffers: keep, do not fill */
 	uint64_t guest_cid;  /* the receiver */
 	uint64_t key;        /* secret: guests choose ports */

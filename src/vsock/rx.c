@@ -223,10 +223,12 @@ static bool has_work(const struct device *device)
 /* The guest has read something since, or will be asked again. */
 static void watch_blocked(struct device *device)
 {
-	if (list_empty(&device->inbox.blocked))
+	if (list_empty(&device->inbox.blocked)) {
 		device->probe_shift = 0;
-	else
-		device->env->probe_later(device->ctx, CONN_PROBE_FIRST_MS << device->probe_shift);
+		return;
+	}
+	device->inbox.watched = true;
+	device->env->probe_later(device->ctx, CONN_PROBE_FIRST_MS << device->probe_shift);
 }
 
 static void give_up_ring(struct device *device)
@@ -244,8 +246,8 @@ bool device_run_rx(struct device *device)
 	device->env->lock(device->ctx);
 	if (device->rx != NULL && device->rx->broken) /* a sibling's owner saw it */
 		give_up_ring(device);
-	watch_blocked(device);
 	if (device->rx == NULL || !has_work(device)) {
+		watch_blocked(device);
 		device->env->unlock(device->ctx);
 		return false;
 	}
@@ -256,6 +258,7 @@ bool device_run_rx(struct device *device)
 	run_bulk(device, &fill);
 	run_control(device, &fill); /* reading may have found an end */
 	device_publish_rx(device, &fill);
+	watch_blocked(device); /* flows that this run found blocked, too */
 	device->inbox.yield = fill.starved && has_host_work(device);
 	more = !fill.starved && has_work(device);
 	if (device->rx->broken)

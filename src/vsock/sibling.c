@@ -61,6 +61,9 @@ static void refuse(struct device *device, const struct pkt *pkt)
 	device->env->lock(device->ctx);
 	inbox_close(&device->inbox,
 		    inbox_find(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port));
+	/* no sibling's packet may overtake the RST */
+	if (device->rst_count > 0)
+		device->inbox.yield = true;
 	device->env->unlock(device->ctx);
 }
 
@@ -106,16 +109,20 @@ static bool open_own_flow(struct device *device, struct device *peer, const stru
 	return own != NULL;
 }
 
-/* Our guest answers: before the peer can send, our record knows its buffer. */
-static void answer_own_flow(struct device *device, const struct pkt *pkt)
+/* Our guest answers: before the peer can send, our record knows its buffer.
+ * Return: false if it answers a predecessor, not having seen the request yet */
+static bool answer_own_flow(struct device *device, const struct pkt *pkt)
 {
 	struct inbox_flow *own;
+	bool stale;
 
 	device->env->lock(device->ctx);
 	own = inbox_find(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port);
-	if (own != NULL && !own->own && !own->open)
+	stale = own != NULL && (own->owes & CONN_OWES_REQUEST) != 0;
+	if (own != NULL && !stale && !own->own && !own->open)
 		inbox_begin_credit(own, pkt->buf_alloc);
 	device->env->unlock(device->ctx);
+	return !stale;
 }
 
 /* Lock the peer and find (REQUEST: make) the flow's record there. */
@@ -125,8 +132,6 @@ static struct inbox_flow *enter(struct device *device, struct device *peer, cons
 
 	if (pkt->op == VSOCK_OP_REQUEST && !open_own_flow(device, peer, pkt))
 		return NULL;
-	if (pkt->op == VSOCK_OP_RESPONSE)
-		answer_own_flow(device, pkt);
 	peer->env->lock(peer->ctx);
 	if (pkt->op != VSOCK_OP_REQUEST)
 		flow = inbox_find(&peer->inbox, pkt->src_cid, pkt->src_port, pkt->dst_port);
@@ -184,6 +189,8 @@ void sibling_forward(struct device *device, const struct pkt *header, struct iov
 		struct device *peer;
 
 		sibling_flush(device);
+		if (pkt.op == VSOCK_OP_RESPONSE && !answer_own_flow(device, &pkt))
+			return;
 		peer = device->env->sibling(device->ctx, pkt.dst_cid);
 		if (peer != NULL)
 			flow = enter(device, peer, &pkt);
