@@ -165,7 +165,7 @@ def test_sibling_does_not_starve_the_host(start_daemon, start_vm):
 
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_stop_with_live_flows(start_daemon, start_vm, threads):
-    """At the end a VM's flows were dropped from siblings that were freed already."""
+    """At the end flows between siblings referred to a VM that was freed already."""
     daemon = start_daemon(cids=(3, 4), args=["--threads", threads])
     a, b = start_vm(daemon, 3).guest, start_vm(daemon, 4).guest
     left, right = raw_pair(a, b)
