@@ -110,7 +110,7 @@ static void probe(struct device *device, struct conn *conn)
 {
 	if (conn->probe_shift < CONN_PROBE_MAX_SHIFT)
 		conn->probe_shift++;
-	if (credit_out_bytes(&conn->out) > 0 && credit_out_packets(&conn->out) > 0) {
+	if (credit_out_allowed(&conn->out) > 0) {
 		conn->starved = false;
 		conn_wake_reader(device, conn);
 		return;

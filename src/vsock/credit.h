@@ -105,6 +105,12 @@ static inline uint32_t credit_out_bytes(const struct credit_out *c)
 	return in_flight < c->buf_alloc ? c->buf_alloc - in_flight : 0;
 }
 
+/** Bytes that may be sent now by both limits, bytes and packets. */
+static inline uint32_t credit_out_allowed(const struct credit_out *c)
+{
+	return credit_out_packets(c) > 0 ? credit_out_bytes(c) : 0;
+}
+
 /**
  * credit_out_usable() - Bytes worth sending now: 0 instead of a sliver
  *
@@ -113,11 +119,9 @@ static inline uint32_t credit_out_bytes(const struct credit_out *c)
  */
 static inline uint32_t credit_out_usable(const struct credit_out *c)
 {
-	uint32_t bytes = credit_out_bytes(c);
+	uint32_t bytes = credit_out_allowed(c);
 	uint32_t sliver = min_u32(CREDIT_SLIVER_BYTES, c->buf_alloc / 4);
 
-	if (credit_out_packets(c) == 0)
-		return 0;
 	return bytes < sliver && credit_out_in_flight(c) > 0 ? 0 : bytes;
 }
 

@@ -188,18 +188,12 @@ static bool emit_owed(struct inbox *inbox, struct inbox_flow *flow, struct rx_fi
 	return true;
 }
 
-/* Bytes the receiver's kernel will accept now. */
-static uint32_t flow_credit(const struct inbox_flow *flow)
-{
-	return credit_out_packets(&flow->out) > 0 ? credit_out_bytes(&flow->out) : 0;
-}
-
 static void emit_held_bytes(struct inbox *inbox, struct inbox_flow *flow, struct rx_fill *fill)
 {
 	struct pkt pkt = flow_pkt(inbox, flow, VSOCK_OP_RW);
 	struct iovec spans[2];
 	struct iov_cursor held = iov_begin(spans, buf_spans(&flow->bytes, spans));
-	uint32_t max = min_u32(flow_credit(flow), buf_length(&flow->bytes));
+	uint32_t max = min_u32(credit_out_allowed(&flow->out), buf_length(&flow->bytes));
 
 	uint32_t sent = rx_emit_bytes(fill, &pkt, &held, max, &flow->out);
 
@@ -305,8 +299,8 @@ static int deliver_bytes(struct inbox *inbox, struct inbox_flow *flow, const str
 	if (flow->owes != 0 && buf_length(&flow->bytes) == 0)
 		(void)emit_flow(inbox, flow, fill);
 	if (flow->owes == 0 && !flow->replaced && buf_length(&flow->bytes) == 0)
-		sent = rx_emit_bytes(fill, pkt, payload, min_u32(pkt->len, flow_credit(flow)),
-				     &flow->out);
+		sent = rx_emit_bytes(fill, pkt, payload,
+				     min_u32(pkt->len, credit_out_allowed(&flow->out)), &flow->out);
 	if (sent == pkt->len)
 		return 0;
 	make_ready(inbox, flow);
@@ -374,7 +368,7 @@ bool inbox_credit(struct inbox *inbox, struct inbox_flow *flow, uint32_t buf_all
 		return false;
 	if (flow->out.fwd_cnt != before)
 		flow->asked = false;
-	if (buf_length(&flow->bytes) > 0 && flow_credit(flow) > 0)
+	if (buf_length(&flow->bytes) > 0 && credit_out_allowed(&flow->out) > 0)
 		make_ready(inbox, flow);
 	return true;
 }

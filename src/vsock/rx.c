@@ -129,7 +129,7 @@ static uint32_t usable_credit(const struct conn *conn)
 {
 	if (conn->probe_shift == 0)
 		return credit_out_usable(&conn->out);
-	return credit_out_packets(&conn->out) > 0 ? credit_out_bytes(&conn->out) : 0;
+	return credit_out_allowed(&conn->out);
 }
 
 /* Offer twice the buffers the last read filled: small messages do not pay for big ones. */
