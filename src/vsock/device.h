@@ -74,7 +74,7 @@ struct device_env {
 #define CONN_PROBE_FIRST_MS 5u        /* first CREDIT_REQUEST of a starved sender */
 #define CONN_PROBE_MAX_SHIFT 8u       /* then doubling to 1.3 s */
 
-#define TX_BUDGET_CHAINS 256u /* as Linux vhost: VHOST_VSOCK_PKT_WEIGHT */
+#define TX_BUDGET_CHAINS 256u          /* as Linux vhost: VHOST_VSOCK_PKT_WEIGHT */
 #define TX_BUDGET_BYTES (512u * 1024u)
 #define RX_QUANTUM_BYTES (64u * 1024u) /* per connection and round when several wait */
 
@@ -97,12 +97,11 @@ struct tx_batch {
 struct tx_sibling {
 	struct device *peer; /* NULL: none, no lock is held */
 	struct inbox_flow *flow;
-	uint32_t src_port;
-	uint32_t dst_port;
-	uint32_t buf_alloc; /* what the packets said last */
-	uint32_t fwd_cnt;
-	bool closed;         /* our guest is done with the flow */
-	struct rx_fill fill; /* of the peer's RX ring */
+	struct pkt last;       /* the packet before this one, as our guest wrote it */
+	bool credit_moved;     /* last says more than the first packet did */
+	bool closed;           /* our guest is done with the flow */
+	uint32_t unseen_bytes; /* copied, not published yet */
+	struct rx_fill fill;   /* of the peer's RX ring */
 };
 
 struct device {

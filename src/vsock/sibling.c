@@ -15,30 +15,39 @@
 
 #include "vsock/device_internal.h"
 
+#define SIBLING_SHOW_BYTES 65536u /* a quarter of Linux's window */
+
 static bool same_flow(const struct tx_sibling *s, const struct pkt *pkt)
 {
 	return s->peer != NULL && !s->closed && pkt->op == VSOCK_OP_RW &&
-	       pkt->dst_cid == s->peer->guest_cid && pkt->src_port == s->src_port &&
-	       pkt->dst_port == s->dst_port;
+	       pkt->dst_cid == s->last.dst_cid && pkt->src_port == s->last.src_port &&
+	       pkt->dst_port == s->last.dst_port;
 }
 
 /* The record of the opposite direction is in our own inbox: it learns of the
- * credit our guest gives, and ends when our guest ends the flow. */
-static void settle_own_flow(struct device *device, const struct tx_sibling *s)
+ * credit our guest gives... */
+static void note_own_credit(struct device *device, const struct pkt *pkt)
 {
 	struct inbox_flow *own;
 
 	device->env->lock(device->ctx);
-	own = inbox_find(&device->inbox, s->peer->guest_cid, s->dst_port, s->src_port);
-	if (own != NULL && s->closed) {
-		inbox_close(&device->inbox, own);
-	} else if (own != NULL && own->open &&
-		   !inbox_credit(&device->inbox, own, s->buf_alloc, s->fwd_cnt)) {
+	own = inbox_find(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port);
+	if (own != NULL && own->open &&
+	    !inbox_credit(&device->inbox, own, pkt->buf_alloc, pkt->fwd_cnt)) {
 		device->env->guest_error(device->ctx, "fwd_cnt covers bytes never sent");
 		inbox_reset_flow(&device->inbox, own);
 	}
 	if (!list_empty(&device->inbox.ready))
 		device->env->schedule(device->ctx);
+	device->env->unlock(device->ctx);
+}
+
+/* ...and ends when our guest ends the flow. */
+static void close_own_flow(struct device *device, const struct pkt *pkt)
+{
+	device->env->lock(device->ctx);
+	inbox_close(&device->inbox,
+		    inbox_find(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port));
 	device->env->unlock(device->ctx);
 }
 
@@ -51,16 +60,18 @@ void sibling_flush(struct device *device)
 	memset(&device->sibling, 0, sizeof(device->sibling));
 	device_end_sibling_fill(s.peer, &s.fill);
 	s.peer->env->unlock(s.peer->ctx);
-	settle_own_flow(device, &s);
+	if (s.closed)
+		close_own_flow(device, &s.last);
+	else if (s.credit_moved)
+		note_own_credit(device, &s.last);
 }
 
 /* The sibling refuses, or is not there: our guest is told, its record ends. */
 static void refuse(struct device *device, const struct pkt *pkt)
 {
 	device_owe_rst(device, pkt);
+	close_own_flow(device, pkt);
 	device->env->lock(device->ctx);
-	inbox_close(&device->inbox,
-		    inbox_find(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port));
 	/* no sibling's packet may overtake the RST */
 	if (device->rst_count > 0)
 		device->inbox.yield = true;
@@ -151,19 +162,29 @@ static void begin(struct device *device, struct device *peer, struct inbox_flow 
 	device->sibling = (struct tx_sibling){
 		.peer = peer,
 		.flow = flow,
-		.src_port = pkt->src_port,
-		.dst_port = pkt->dst_port,
+		.last = *pkt,
 		.fill = rx_fill_begin(device_sibling_ring(peer), device->scratch,
 				      RX_BUDGET_SIBLING),
 	};
+}
+
+/* A bulk receiver reads the first part while the next is being copied. */
+static void show_early(struct tx_sibling *s, uint32_t bytes)
+{
+	s->unseen_bytes += bytes;
+	if (s->unseen_bytes < SIBLING_SHOW_BYTES)
+		return;
+	s->unseen_bytes = 0;
+	device_publish_rx(s->peer, &s->fill);
 }
 
 static void deliver(struct device *device, struct pkt *pkt, struct iov_cursor *payload)
 {
 	struct tx_sibling *s = &device->sibling;
 
-	s->buf_alloc = pkt->buf_alloc;
-	s->fwd_cnt = pkt->fwd_cnt;
+	if (pkt->buf_alloc != s->last.buf_alloc || pkt->fwd_cnt != s->last.fwd_cnt)
+		s->credit_moved = true;
+	s->last = *pkt;
 	/* what the receiver may have waiting for our guest is bounded by its window */
 	pkt->buf_alloc = min_u32(pkt->buf_alloc, s->peer->window);
 	if (pkt->op == VSOCK_OP_RST)
@@ -171,8 +192,10 @@ static void deliver(struct device *device, struct pkt *pkt, struct iov_cursor *p
 	/* the peer asked anew; what our guest still says is about the old connection */
 	if (s->flow->unanswered && pkt->op != VSOCK_OP_RESPONSE && pkt->op != VSOCK_OP_RST)
 		return;
-	if (inbox_deliver(&s->peer->inbox, s->flow, pkt, payload, &s->fill) == 0)
+	if (inbox_deliver(&s->peer->inbox, s->flow, pkt, payload, &s->fill) == 0) {
+		show_early(s, pkt->len);
 		return;
+	}
 	device->env->guest_error(device->ctx, "more bytes for a sibling than its credit");
 	inbox_reset_flow(&s->peer->inbox, s->flow);
 	device_owe_rst(device, pkt);
@@ -191,6 +214,9 @@ void sibling_forward(struct device *device, const struct pkt *header, struct iov
 		sibling_flush(device);
 		if (pkt.op == VSOCK_OP_RESPONSE && !answer_own_flow(device, &pkt))
 			return;
+		/* first: as soon as the sibling hears of credit it may send */
+		if (pkt.op != VSOCK_OP_REQUEST && pkt.op != VSOCK_OP_RST)
+			note_own_credit(device, &pkt);
 		peer = device->env->sibling(device->ctx, pkt.dst_cid);
 		if (peer != NULL)
 			flow = enter(device, peer, &pkt);
