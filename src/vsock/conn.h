@@ -66,6 +66,7 @@ struct conn {
 	bool in_table : 1;
 	uint8_t read_guess;  /* RX buffers to offer to the next read */
 	uint8_t probe_shift; /* doubles the interval of credit requests */
+	uint8_t smalls;      /* steps of a few bytes in a row, see pace.h */
 	uint32_t stalled_at; /* ORPHAN: bytes held when the timer was armed */
 
 	struct conn *hash_next;

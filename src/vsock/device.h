@@ -75,7 +75,6 @@ struct device_env {
 #define CONN_PROBE_MAX_SHIFT 8u       /* then doubling to 1.3 s */
 
 #define TX_BUDGET_CHAINS 256u          /* as Linux vhost: VHOST_VSOCK_PKT_WEIGHT */
-#define TX_BUDGET_BYTES (512u * 1024u)
 #define RX_QUANTUM_BYTES (64u * 1024u) /* per connection and round when several wait */
 
 /** An RST that belongs to no connection. */

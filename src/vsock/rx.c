@@ -140,9 +140,10 @@ static uint32_t packets_to_offer(const struct conn *conn)
 	return min_u32(guess, credit_out_packets(&conn->out));
 }
 
-/* One read of at most @quantum bytes. Return: false when the ring is empty. */
+/* One read of at most @quantum bytes; *@left loses what was read. Return: false
+ * when the ring is empty. */
 static bool read_once(struct device *device, struct conn *conn, struct rx_fill *fill,
-		      uint32_t quantum)
+		      uint32_t quantum, uint32_t *left)
 {
 	struct pkt pkt = conn_pkt(device, conn, VSOCK_OP_RW);
 	uint32_t credit = usable_credit(conn);
@@ -163,6 +164,8 @@ static bool read_once(struct device *device, struct conn *conn, struct rx_fill *
 		read_ended(device, conn, got);
 		return true;
 	}
+	*left -= min_u32(*left, (uint32_t)got);
+	pace_step(&device->scratch->pace, &conn->smalls, (uint32_t)got);
 	conn->in.reported = conn->in.fwd_cnt;
 	conn->read_guess = (uint8_t)rx_commit_slots(fill, &pkt, slots, (uint32_t)got, &conn->out);
 	if (drained) {
@@ -174,14 +177,16 @@ static bool read_once(struct device *device, struct conn *conn, struct rx_fill *
 
 static void run_data(struct device *device, struct rx_fill *fill)
 {
-	while (!list_empty(&device->data) && rx_fill_room(fill)) {
+	uint32_t left = pace_bytes(&device->scratch->pace);
+
+	while (!list_empty(&device->data) && rx_fill_room(fill) && left > 0) {
 		struct conn *conn = list_first(&device->data, struct conn, data);
 		bool alone = conn->data.next == &device->data;
-		uint32_t quantum = alone ? UINT32_MAX : RX_QUANTUM_BYTES;
+		uint32_t quantum = alone ? left : min_u32(left, RX_QUANTUM_BYTES);
 
 		list_remove(&conn->data);
 		list_append(&device->data, &conn->data);
-		if (!read_once(device, conn, fill, quantum))
+		if (!read_once(device, conn, fill, quantum, &left))
 			return;
 		device_publish_rx(device, fill);
 	}

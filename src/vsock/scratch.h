@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * scratch.h - memory one thread needs while it handles packets; nothing in it
- * outlives a call, so all guests of a thread share one.
+ * scratch.h - memory one thread needs while it handles packets, shared by all
+ * its guests. Nothing in it outlives a call but the pace.
  */
 #ifndef VSOCK_SCRATCH_H
 #define VSOCK_SCRATCH_H
@@ -13,6 +13,7 @@
 #include "virtio/iov.h"
 #include "virtio/vring.h"
 #include "vsock/endpoint.h"
+#include "vsock/pace.h"
 
 #define RX_MAX_SLOTS 128u /* buffers offered to one read: 466 KiB of Linux's */
 
@@ -40,6 +41,7 @@ struct scratch {
 	struct iovec rx_chains[VRING_MAX_PIECES];    /* RX buffers of one burst step */
 	struct iovec rx_pieces[ENDPOINT_MAX_PIECES]; /* payload areas for one read */
 	struct rx_slots slots;
+	struct pace pace;
 };
 
 #endif

@@ -26,6 +26,7 @@ static void flush_batch(struct device *device)
 	if (batch.conn == NULL)
 		return;
 	memset(&device->batch, 0, sizeof(device->batch));
+	pace_step(&device->scratch->pace, &batch.conn->smalls, batch.bytes);
 	conn_hand_on(device, batch.conn, device->scratch->tx_batch, batch.pieces, batch.bytes);
 }
 
@@ -134,9 +135,10 @@ static void packet(struct device *device, struct iov_cursor *chain)
 /* Take and handle up to the budget. Return: bytes, or a result of vring_pop() <= 0. */
 static int drain(struct device *device)
 {
+	uint32_t budget = pace_bytes(&device->scratch->pace);
 	uint32_t bytes = 0;
 
-	for (uint32_t n = 0; n < TX_BUDGET_CHAINS && bytes < TX_BUDGET_BYTES; n++) {
+	for (uint32_t n = 0; n < TX_BUDGET_CHAINS && bytes < budget; n++) {
 		struct vring_chain chain;
 		struct iov_cursor cursor;
 		int got;
