@@ -9,6 +9,7 @@
 #include "vsock/rx_fill.h"
 
 #include <errno.h>
+#include <string.h>
 
 struct rx_fill rx_fill_begin(struct vring *ring, struct scratch *scratch, uint32_t budget)
 {
@@ -51,7 +52,8 @@ static bool take_slot(struct rx_fill *fill, size_t *at, bool first, struct rx_sl
 			uint64_t room = chain.writable_bytes - VSOCK_HDR_BYTES;
 
 			slot->head = chain.head;
-			slot->header = iov_begin(iov + chain.readable, chain.writable);
+			slot->iov = iov + chain.readable;
+			slot->pieces = chain.writable;
 			slot->room = room < VSOCK_MAX_PAYLOAD ? (uint32_t)room : VSOCK_MAX_PAYLOAD;
 			*at += chain.readable + chain.writable;
 			return true;
@@ -66,11 +68,21 @@ static bool take_slot(struct rx_fill *fill, size_t *at, bool first, struct rx_sl
 	return false;
 }
 
+static cold_path void scatter_header(const struct rx_slot *slot, const uint8_t *header)
+{
+	struct iov_cursor to = iov_begin(slot->iov, slot->pieces);
+
+	iov_copy_in(&to, header, VSOCK_HDR_BYTES);
+}
+
 /* Write the header and give the buffer to the driver. */
-static void push_slot(struct rx_fill *fill, struct rx_slot *slot,
+static void push_slot(struct rx_fill *fill, const struct rx_slot *slot,
 		      const uint8_t header[VSOCK_HDR_BYTES], uint32_t payload_bytes)
 {
-	iov_copy_in(&slot->header, header, VSOCK_HDR_BYTES);
+	if (likely(slot->iov->iov_len >= VSOCK_HDR_BYTES))
+		memcpy(slot->iov->iov_base, header, VSOCK_HDR_BYTES);
+	else
+		scatter_header(slot, header);
 	vring_push(fill->ring, slot->head, VSOCK_HDR_BYTES + payload_bytes);
 	fill->packets_left--;
 }
@@ -88,7 +100,7 @@ bool rx_emit(struct rx_fill *fill, const struct pkt *pkt)
 	return true;
 }
 
-static void use_up_slot(struct rx_fill *fill, const struct pkt *pkt, struct rx_slot *slot)
+static void use_up_slot(struct rx_fill *fill, const struct pkt *pkt, const struct rx_slot *slot)
 {
 	uint8_t header[VSOCK_HDR_BYTES];
 	struct pkt update = *pkt;
@@ -98,6 +110,38 @@ static void use_up_slot(struct rx_fill *fill, const struct pkt *pkt, struct rx_s
 	update.flags = 0;
 	pkt_encode(header, &update);
 	push_slot(fill, slot, header, 0);
+}
+
+/*
+ * The slot's payload area as pieces, at most @max bytes and @room pieces of it.
+ * Nearly every buffer of every driver is one piece, or a header and one piece.
+ * Return: pieces; *@bytes: how many they hold together
+ */
+static size_t slot_payload(const struct rx_slot *slot, uint32_t max, struct iovec *out, size_t room,
+			   uint32_t *bytes)
+{
+	const struct iovec *piece = slot->iov;
+	size_t skip = VSOCK_HDR_BYTES;
+	struct iov_cursor cursor;
+	size_t count;
+
+	*bytes = min_u32(slot->room, max);
+	if (piece->iov_len == skip && slot->pieces > 1) {
+		piece++;
+		skip = 0;
+	}
+	if (likely(piece->iov_len >= skip + *bytes)) {
+		out->iov_base = (uint8_t *)piece->iov_base + skip;
+		out->iov_len = *bytes;
+		return 1;
+	}
+	cursor = iov_begin(slot->iov, slot->pieces);
+	iov_advance(&cursor, VSOCK_HDR_BYTES);
+	max = *bytes;
+	*bytes = (uint32_t)cursor.left;
+	count = iov_slice(&cursor, max, out, room);
+	*bytes -= (uint32_t)cursor.left;
+	return count;
 }
 
 uint32_t rx_emit_bytes(struct rx_fill *fill, const struct pkt *pkt, struct iov_cursor *payload,
@@ -119,9 +163,11 @@ uint32_t rx_emit_bytes(struct rx_fill *fill, const struct pkt *pkt, struct iov_c
 			use_up_slot(fill, pkt, &slot);
 			continue;
 		}
-		part = min_u32(slot.room, max - sent);
-		room = slot.header;
-		iov_advance(&room, VSOCK_HDR_BYTES);
+		room.iov = fill->scratch->rx_pieces;
+		room.count = slot_payload(&slot, max - sent, fill->scratch->rx_pieces,
+					  ENDPOINT_MAX_PIECES, &part);
+		room.offset = 0;
+		room.left = part;
 		iov_copy(&room, payload, part);
 		pkt_patch_len(header, part);
 		push_slot(fill, &slot, header, part);
@@ -129,21 +175,6 @@ uint32_t rx_emit_bytes(struct rx_fill *fill, const struct pkt *pkt, struct iov_c
 		sent += part;
 	}
 	return sent;
-}
-
-/* Add the slot's payload area, at most @max bytes of it, to the pieces to read into. */
-static void slot_pieces(struct rx_fill *fill, struct rx_slots *slots, struct rx_slot *slot,
-			uint32_t max)
-{
-	struct iov_cursor room = slot->header;
-	size_t before;
-
-	iov_advance(&room, VSOCK_HDR_BYTES);
-	before = room.left;
-	slots->pieces +=
-		iov_slice(&room, min_u32(slot->room, max), fill->scratch->rx_pieces + slots->pieces,
-			  ENDPOINT_MAX_PIECES - slots->pieces);
-	slot->room = (uint32_t)(before - room.left);
 }
 
 bool rx_take_slots(struct rx_fill *fill, const struct pkt *pkt, uint32_t max_bytes,
@@ -169,7 +200,9 @@ bool rx_take_slots(struct rx_fill *fill, const struct pkt *pkt, uint32_t max_byt
 			at = 0;
 			continue;
 		}
-		slot_pieces(fill, slots, slot, max_bytes - bytes);
+		slots->pieces += slot_payload(slot, max_bytes - bytes,
+					      fill->scratch->rx_pieces + slots->pieces,
+					      ENDPOINT_MAX_PIECES - slots->pieces, &slot->room);
 		bytes += slot->room;
 		slots->count++;
 	}
@@ -184,7 +217,7 @@ uint32_t rx_commit_slots(struct rx_fill *fill, const struct pkt *pkt, struct rx_
 
 	pkt_encode(header, pkt);
 	while (bytes > 0 && used < slots->count) {
-		struct rx_slot *slot = &slots->slot[used++];
+		const struct rx_slot *slot = &slots->slot[used++];
 		uint32_t part = min_u32(slot->room, bytes);
 
 		pkt_patch_len(header, part);

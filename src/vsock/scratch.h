@@ -19,8 +19,9 @@
 
 /** One RX buffer taken from the ring and not given back yet. */
 struct rx_slot {
-	struct iov_cursor header; /* where the 44 bytes go */
-	uint32_t room;            /* payload bytes behind it */
+	const struct iovec *iov; /* its pieces; the header goes to the front */
+	uint32_t pieces;         /* at least 1 */
+	uint32_t room;           /* payload bytes behind the header */
 	uint16_t head;
 };
 

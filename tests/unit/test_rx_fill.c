@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
  * test_rx_fill.c - vsock/rx_fill.c: a burst is bounded by buffers taken, useful
- * or not, and shares the ring's kicks with whoever fills next.
+ * or not, shares the ring's kicks with whoever fills next, and puts bytes right
+ * into buffers of any shape.
  */
 #include <string.h>
 
@@ -89,12 +90,111 @@ static void test_budget_of_good_buffers(void **state)
 	fake_free(f);
 }
 
+#define SHAPE_BYTES 144u /* each shape below together */
+#define SHAPE_PAYLOAD (SHAPE_BYTES - VSOCK_HDR_BYTES)
+
+/* A ring with one buffer, its pieces apart from each other. */
+static struct fakering *ring_of_shape(const uint32_t *pieces)
+{
+	struct fakering *f = fake_new(RING, 0, 0);
+
+	for (uint16_t i = 0; pieces[i] != 0; i++) {
+		uint16_t next = pieces[i + 1] != 0 ? F_NEXT : 0;
+
+		fake_set(f, i,
+			 (struct fake_desc){ FAKE_A + i * 1024u, pieces[i],
+					     (uint16_t)(F_WRITE | next), (uint16_t)(i + 1) });
+	}
+	fake_avail_slot(f, 0);
+	fake_avail_show(f);
+	return f;
+}
+
+/* The driver finds a header and the pattern in the buffer. */
+static void check_shape(struct fakering *f, const uint32_t *pieces)
+{
+	uint8_t got[SHAPE_BYTES];
+	size_t at = 0;
+	struct pkt pkt;
+
+	for (size_t i = 0; pieces[i] != 0; i++) {
+		struct iovec iov;
+
+		assert_int_equal(gmem_iov(&f->gmem, &(uint32_t){ 0 }, FAKE_A + i * 1024u, pieces[i],
+					  &iov, 1),
+				 1);
+		memcpy(got + at, iov.iov_base, pieces[i]);
+		at += pieces[i];
+	}
+	pkt_decode(&pkt, got);
+	assert_int_equal(pkt.len, SHAPE_PAYLOAD);
+	assert_int_equal(pkt.op, VSOCK_OP_RW);
+	for (size_t i = 0; i < SHAPE_PAYLOAD; i++)
+		assert_int_equal(got[VSOCK_HDR_BYTES + i], (uint8_t)(i + 1));
+}
+
+static void test_any_shape(void **state)
+{
+	static const uint32_t shapes[][5] = {
+		{ 144 },        { 44, 100 },     { 43, 101 },      { 45, 99 },
+		{ 60, 84 },     { 20, 24, 100 }, { 44, 50, 50 },   { 44, 1, 99 },
+		{ 20, 30, 94 }, { 143, 1 },      { 1, 1, 1, 141 },
+	};
+	uint8_t pattern[SHAPE_PAYLOAD];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(pattern); i++)
+		pattern[i] = (uint8_t)(i + 1);
+	for (size_t i = 0; i < array_size(shapes); i++) {
+		struct fakering *f = ring_of_shape(shapes[i]);
+		struct rx_fill fill = rx_fill_begin(&f->vr, &scratch, BUDGET);
+		struct credit_out credit = { .buf_alloc = 1u << 20 };
+		struct iovec piece = { pattern, sizeof(pattern) };
+		struct iov_cursor payload = iov_begin(&piece, 1);
+
+		assert_int_equal(rx_emit_bytes(&fill, &rw, &payload, 1000, &credit), SHAPE_PAYLOAD);
+		check_shape(f, shapes[i]);
+		fake_free(f);
+	}
+}
+
+static void test_read_into_any_shape(void **state)
+{
+	static const uint32_t shapes[][5] = {
+		{ 144 }, { 44, 100 }, { 43, 101 }, { 44, 50, 50 }, { 20, 30, 94 }, { 1, 1, 1, 141 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < array_size(shapes); i++) {
+		struct fakering *f = ring_of_shape(shapes[i]);
+		struct rx_fill fill = rx_fill_begin(&f->vr, &scratch, BUDGET);
+		struct credit_out credit = { .buf_alloc = 1u << 20 };
+		struct rx_slots slots;
+		uint8_t next = 0;
+
+		assert_true(rx_take_slots(&fill, &rw, 1000, 10, &slots));
+		assert_int_equal(slots.count, 1);
+		for (size_t k = 0; k < slots.pieces; k++) {
+			uint8_t *to = scratch.rx_pieces[k].iov_base;
+
+			for (size_t b = 0; b < scratch.rx_pieces[k].iov_len; b++)
+				to[b] = ++next;
+		}
+		assert_int_equal(next, SHAPE_PAYLOAD);
+		assert_int_equal(rx_commit_slots(&fill, &rw, &slots, SHAPE_PAYLOAD, &credit), 1);
+		check_shape(f, shapes[i]);
+		fake_free(f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_budget_of_useless_buffers),
 		cmocka_unit_test(test_budget_of_short_buffers_for_control),
 		cmocka_unit_test(test_budget_of_good_buffers),
+		cmocka_unit_test(test_any_shape),
+		cmocka_unit_test(test_read_into_any_shape),
 	};
 
 	return cmocka_run_group_tests_name("rx_fill", tests, NULL, NULL);
