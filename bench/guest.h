@@ -24,8 +24,8 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "bench/backend.h"
 #include "bench/vq.h"
-#include "bench/vu.h"
 
 #define GUEST_BUF_ALLOC (256u * 1024u) /* Linux: VIRTIO_VSOCK_DEFAULT_BUF_SIZE */
 #define GUEST_MAX_PACKET (64u * 1024u)
@@ -46,6 +46,7 @@ struct guest_config {
 	uint32_t max_packet; /* largest payload of a packet */
 	bool lazy_credit;    /* CREDIT_UPDATE as before 6.8 */
 	bool verify;         /* packets carry the pattern wherever they lie */
+	bool kernel;         /* the device is the kernel's vhost-vsock, no daemon */
 };
 
 enum gsock_state {
@@ -96,7 +97,7 @@ struct gsock {
 
 struct guest {
 	struct guest_config config;
-	struct vu vu;
+	struct backend device;
 	uint32_t cid;
 	int memfd;
 	int call_fd; /* one interrupt for both rings */
@@ -130,7 +131,7 @@ struct guest {
 	uint64_t surprises; /* packets for no socket */
 };
 
-/** Make a guest and start its device behind the vhost-user socket @path. */
+/** Make a guest and start its device; @path is the vhost-user socket or the node. */
 struct guest *guest_new(const struct guest_config *config, uint32_t cid, const char *path,
 			uint64_t deadline_ns);
 void guest_free(struct guest *guest);

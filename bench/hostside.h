@@ -2,6 +2,9 @@
 /*
  * hostside.h - what programs of the host do: listen at UDS_PORT, or connect to
  * UDS and say "CONNECT PORT". Plain AF_UNIX sockets; every wait has a bound.
+ *
+ * The same calls reach a guest of the kernel's vhost-vsock: its address is
+ * "vsock:CID" instead of a path, and the sockets are AF_VSOCK.
  */
 #ifndef BENCH_HOSTSIDE_H
 #define BENCH_HOSTSIDE_H
@@ -9,6 +12,9 @@
 #include <stdint.h>
 
 #include "base/compiler.h"
+
+/** Prefix of a guest's address where its device is the kernel's. */
+#define HOST_VSOCK "vsock:"
 
 #define HOST_LIMIT_NS (UINT64_C(20) * 1000000000)
 

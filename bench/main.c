@@ -26,6 +26,7 @@ static const char usage_text[] =
 	"Workloads: flows, crr, refused, idle, vms, base\n"
 	"\n"
 	"  --daemon COMMAND    words; {vms} stands for --vm options\n"
+	"  --kernel            no daemon: the device is /dev/vhost-vsock\n"
 	"  --log FILE          where the daemon's output goes\n"
 	"  --flow KIND[:BYTES][@VM]  flows: g2h h2g sib (bulk), rr rrh rrs (exchanges)\n"
 	"  --seconds S, --warmup S   length of a measurement\n"
@@ -55,6 +56,7 @@ enum {
 	OPT_PACKET,
 	OPT_HOST_IO,
 	OPT_LAZY,
+	OPT_KERNEL,
 	OPT_VMS,
 	OPT_CONNECTIONS,
 	OPT_CONCURRENCY,
@@ -78,6 +80,7 @@ static const struct option long_options[] = {
 	{ "packet", required_argument, NULL, OPT_PACKET },
 	{ "host-io", required_argument, NULL, OPT_HOST_IO },
 	{ "lazy-credit", no_argument, NULL, OPT_LAZY },
+	{ "kernel", no_argument, NULL, OPT_KERNEL },
 	{ "vms", required_argument, NULL, OPT_VMS },
 	{ "connections", required_argument, NULL, OPT_CONNECTIONS },
 	{ "concurrency", required_argument, NULL, OPT_CONCURRENCY },
@@ -140,6 +143,9 @@ static bool take_guest_option(struct guest_config *guest, int option)
 		return true;
 	case OPT_LAZY:
 		guest->lazy_credit = true;
+		return true;
+	case OPT_KERNEL:
+		guest->kernel = true;
 		return true;
 	case OPT_VERIFY:
 		guest->verify = true;
@@ -247,8 +253,8 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < array_size(workloads); i++) {
 		if (strcmp(workloads[i].name, argv[optind]) != 0)
 			continue;
-		if (o.daemon == NULL && strcmp(argv[optind], "base") != 0)
-			die("--daemon is needed");
+		if (o.daemon == NULL && !o.guest.kernel && strcmp(argv[optind], "base") != 0)
+			die("--daemon or --kernel is needed");
 		workloads[i].run(&o);
 		return EXIT_SUCCESS;
 	}

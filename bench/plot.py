@@ -93,7 +93,7 @@ def write_all(results, directory):
                          (("p50", "p50_us"), ("p99", "p99_us"), ("p99.9", "p999_us"))], True),
         "connections": bars("Memory of an idle connection", "bytes, logarithmic",
                             [(n, both(results, f"idle_{n}", "bytes_each"))
-                             for n in ("10k", "100k")], True),
+                             for n in ("10k", "20k", "100k")], True),
         "vms": bars("Memory of the daemon per idle VM", "KiB, logarithmic",
                     [(f"{n} VMs", both(results, f"vms_{n}", "anon_kib_per_vm"))
                      for n in (1, 16, 256, 1024)], True),

@@ -206,7 +206,7 @@ void proc_usage_quick(const struct proc *proc, struct usage *usage)
 	clockid_t clock;
 	struct timespec ts = { 0 };
 
-	if (clock_getcpuclockid(proc->pid, &clock) == 0)
+	if (proc->pid > 0 && clock_getcpuclockid(proc->pid, &clock) == 0)
 		clock_gettime(clock, &ts);
 	usage->cpu_ns = (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
 	usage->syscalls = syscalls_so_far(proc);

@@ -13,7 +13,7 @@
 
 #define PROC_MAX_COUNTERS 8192u
 
-/** A running daemon. */
+/** A running daemon; zeroed when the kernel is the device: its usage is zero. */
 struct proc {
 	pid_t pid;
 	int *counters; /* system call counters, one per thread */

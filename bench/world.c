@@ -11,16 +11,41 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench/hostside.h"
+
 #define START_LIMIT_NS (60 * NS_PER_S)
 
-static void vhost_path(const struct world *w, uint32_t i, char *path)
+#define KERNEL_DEVICE "/dev/vhost-vsock"
+
+static void device_path(const struct world *w, uint32_t i, char *path)
 {
-	snprintf(path, WORLD_PATH_BYTES, "%s/%u.vu", w->dir, i);
+	if (w->options->guest.kernel)
+		snprintf(path, WORLD_PATH_BYTES, KERNEL_DEVICE);
+	else
+		snprintf(path, WORLD_PATH_BYTES, "%s/%u.vu", w->dir, i);
+}
+
+static void start_process(struct world *w)
+{
+	char **args = must_calloc(w->vms, sizeof(*args));
+
+	for (uint32_t i = 0; i < w->vms; i++) {
+		char path[WORLD_PATH_BYTES];
+
+		device_path(w, i, path);
+		args[i] = must_calloc(1, 4 * WORLD_PATH_BYTES);
+		snprintf(args[i], 4 * WORLD_PATH_BYTES, "guest-cid=%u,socket=%s,uds-path=%s",
+			 WORLD_FIRST_CID + i, path, w->uds[i]);
+	}
+	proc_start(&w->daemon, w->options->daemon, args, w->vms, w->options->log);
+	for (uint32_t i = 0; i < w->vms; i++)
+		free(args[i]);
+	free(args);
 }
 
 void world_start_daemon(struct world *w, const struct options *options, uint32_t vms)
 {
-	char **args = must_calloc(vms, sizeof(*args));
+	bool kernel = options->guest.kernel;
 
 	memset(w, 0, sizeof(*w));
 	w->options = options;
@@ -31,18 +56,13 @@ void world_start_daemon(struct world *w, const struct options *options, uint32_t
 	if (mkdtemp(w->dir) == NULL)
 		die("%s: %s", w->dir, strerror(errno));
 	for (uint32_t i = 0; i < vms; i++) {
-		char path[WORLD_PATH_BYTES];
-
-		vhost_path(w, i, path);
-		snprintf(w->uds[i], WORLD_PATH_BYTES, "%s/%u", w->dir, i);
-		args[i] = must_calloc(1, 4 * WORLD_PATH_BYTES);
-		snprintf(args[i], 4 * WORLD_PATH_BYTES, "guest-cid=%u,socket=%s,uds-path=%s",
-			 WORLD_FIRST_CID + i, path, w->uds[i]);
+		if (kernel)
+			snprintf(w->uds[i], WORLD_PATH_BYTES, HOST_VSOCK "%u", WORLD_FIRST_CID + i);
+		else
+			snprintf(w->uds[i], WORLD_PATH_BYTES, "%s/%u", w->dir, i);
 	}
-	proc_start(&w->daemon, options->daemon, args, vms, options->log);
-	for (uint32_t i = 0; i < vms; i++)
-		free(args[i]);
-	free(args);
+	if (!kernel)
+		start_process(w);
 }
 
 void world_start_guests(struct world *w)
@@ -50,7 +70,7 @@ void world_start_guests(struct world *w)
 	for (uint32_t i = 0; i < w->vms; i++) {
 		char path[WORLD_PATH_BYTES];
 
-		vhost_path(w, i, path);
+		device_path(w, i, path);
 		w->guests[i] = guest_new(&w->options->guest, WORLD_FIRST_CID + i, path,
 					 now_ns() + START_LIMIT_NS);
 	}
@@ -82,15 +102,16 @@ static void remove_directory(const char *dir)
 
 void world_stop(struct world *w)
 {
+	bool kernel = w->options->guest.kernel;
 	int ended;
 
-	if (!proc_alive(&w->daemon))
+	if (!kernel && !proc_alive(&w->daemon))
 		die("the daemon died (%d)", proc_stop(&w->daemon));
 	for (uint32_t i = 0; i < w->vms; i++) {
 		if (w->guests[i] != NULL)
 			guest_free(w->guests[i]);
 	}
-	ended = proc_stop(&w->daemon);
+	ended = kernel ? 0 : proc_stop(&w->daemon);
 	remove_directory(w->dir);
 	free(w->guests);
 	free(w->uds);
@@ -116,6 +137,8 @@ void world_report_usage(const struct usage *from, const struct usage *to, double
 	double cpu = (double)(to->cpu_ns - from->cpu_ns) / 1e9;
 	double seconds = (double)(to->when_ns - from->when_ns) / 1e9;
 
+	if (cpu <= 0) /* the kernel's device: nobody to ask */
+		return;
 	result_number(r, "cpu_share", cpu / seconds);
 	if (gib > 0)
 		result_number(r, "cpu_s_per_gib", cpu / gib);

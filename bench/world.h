@@ -44,7 +44,7 @@ struct world {
 	char dir[WORLD_PATH_BYTES / 2];
 	struct proc daemon;
 	uint32_t vms;
-	char (*uds)[WORLD_PATH_BYTES]; /* by guest */
+	char (*uds)[WORLD_PATH_BYTES]; /* by guest: its address, see hostside.h */
 	struct guest **guests;
 };
 
