@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 
 OURS, REF, BASE, KERNEL = "ours", "reference", "base", "kernel"
-# Where a case runs: on this machine, or in a guest of inguest.py, by that guest's
-# clock or with the instructions it executes for a clock.
-HERE, EMULATED, COUNTED = "here", "emulated", "counted"
+# Where a case runs: on this machine, in a guest of inguest.py by that guest's clock,
+# there with the instructions it executes for a clock, or through the guests of realguest.py.
+HERE, EMULATED, COUNTED, REAL = "here", "emulated", "counted", "real"
 # The reference understands packets of at most two descriptors.
 TWO = ["--tx-pieces", "2"]
 
@@ -108,6 +108,9 @@ CASES += [
     # only there a process may have 100 000 descriptors wherever this runs
     Case("idle_100k", ["idle", "--connections", "100000"], (OURS,), rounds=1, seconds=1,
          where=EMULATED, limit=300),
+] + [
+    Case(kind, [kind], where=REAL, rounds=3)
+    for kind in ("perf_g2h", "perf_h2g", "stream_g2h", "stream_h2g")
 ]
 
 GBPS, CPU, SYSCALLS = "gbit_per_s", "cpu_s_per_gib", "syscalls_per_mib"
@@ -203,4 +206,10 @@ ROWS = [
                    "/s"),
     *versus_kernel("connect/request/close, host, of the kernel", "crr_host", "cycles_per_s", None,
                    "/s"),
+    versus("real guest: vsock_perf, guest to host", "perf_g2h", GBPS, None, "Gb/s"),
+    versus("real guest: vsock_perf, host to guest", "perf_h2g", GBPS, None, "Gb/s"),
+    versus("real guest: stream, guest to host", "stream_g2h", GBPS, None, "Gb/s"),
+    versus("... CPU of the daemon", "stream_g2h", CPU, None, "s/GiB"),
+    versus("real guest: stream, host to guest", "stream_h2g", GBPS, None, "Gb/s"),
+    versus("... CPU of the daemon", "stream_h2g", CPU, None, "s/GiB"),
 ]
