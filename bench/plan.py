@@ -91,10 +91,10 @@ CASES = [
     Case("g2h_ring_1024", flows("g2h") + ["--ring", "1024"] + TWO),
     Case("h2g_ring_1024", flows("h2g") + ["--ring", "1024"]),
 ] + [
-    Case(f"g2h_{n}", flows("g2h") + ["--packet", str(n), "--tx-pieces", "2"])
+    Case(f"g2h_{n}", flows("g2h") + ["--packet", str(n), "--tx-pieces", "2"], rounds=3)
     for n in SIZES[:-1]
 ] + [
-    Case(f"h2g_{n}", flows("h2g") + ["--host-io", str(n)]) for n in SIZES[:-1]
+    Case(f"h2g_{n}", flows("h2g") + ["--host-io", str(n)], rounds=3) for n in SIZES[:-1]
 ]
 
 CASES += [

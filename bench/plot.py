@@ -2,11 +2,14 @@
 """Plots as SVG, written by hand: groups of bars with a logarithmic or linear axis."""
 import html
 import math
+import re
 
 import plan
 
+# The first text of a plot.
+TITLE = re.compile(r">([^<]+)</text>")
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 320, 60, 40, 50
-COLOURS = {plan.OURS: "#1f6fb2", plan.REF: "#c8642b"}
+COLOURS = {plan.OURS: "#1f6fb2", plan.REF: "#c8642b", plan.KERNEL: "#4b8b3b"}
 
 
 def text(x, y, words, anchor="middle", size=12):
@@ -32,6 +35,8 @@ def scale(values, logarithmic):
 
 def legend(peers):
     parts = []
+    if len(peers) < 2:
+        return parts
     for i, peer in enumerate(peers):
         x = WIDTH - 200 + 95 * i
         parts.append(f'<rect x="{x}" y="24" width="12" height="12" '
@@ -47,6 +52,7 @@ def bars(title, unit, groups, logarithmic=False):
     if not values:
         return None
     height, ticks = scale(values, logarithmic)
+    peers = [peer for peer in COLOURS if any(peer in by for _, by in groups)]
     base = HEIGHT - BOTTOM
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
              'font-family="sans-serif">',
@@ -59,7 +65,7 @@ def bars(title, unit, groups, logarithmic=False):
     room = (WIDTH - LEFT - 10) / len(groups)
     for g, (label, by) in enumerate(groups):
         width = room * 0.7 / 2
-        for i, peer in enumerate(COLOURS):
+        for i, peer in enumerate(peers):
             if peer not in by:
                 continue
             x = LEFT + room * (g + 0.15) + i * width
@@ -68,7 +74,7 @@ def bars(title, unit, groups, logarithmic=False):
                          f'height="{h:.1f}" fill="{COLOURS[peer]}"/>')
             parts.append(text(x + width / 2, base - h - 4, f"{by[peer]:.3g}", size=10))
         parts.append(text(LEFT + room * (g + 0.5), base + 18, label))
-    return "\n".join(parts + legend(COLOURS) + ["</svg>\n"])
+    return "\n".join(parts + legend(peers) + ["</svg>\n"])
 
 
 def both(results, case, key):
@@ -82,7 +88,7 @@ def sized(results, kind):
 
 
 def write_all(results, directory):
-    """Write each plot that has numbers."""
+    """Write each plot that has numbers; the names of the files and what they show."""
     plots = {
         "throughput-g2h": bars("Guest to host by packet size", "Gb/s, logarithmic",
                                sized(results, "g2h"), True),
@@ -97,10 +103,16 @@ def write_all(results, directory):
         "vms": bars("Memory of the daemon per idle VM", "KiB, logarithmic",
                     [(f"{n} VMs", both(results, f"vms_{n}", "anon_kib_per_vm"))
                      for n in (1, 16, 256, 1024)], True),
+        "kernel-bulk": bars("Bulk, our daemon and the kernel's device, by instructions", "Gb/s",
+                            [(told, both(results, f"{case}_counted", "gbit_per_s"))
+                             for told, case in (("guest to host", "g2h"),
+                                                ("host to guest, 3776", "h2g"),
+                                                ("host to guest, 4140", "h2g_4140"))]),
         "workers": bars("Two VMs, guest to host, all together", "Gb/s",
                         [(f"{n} worker{'s' * (n > 1)}", both(results, f"workers_{n}",
                                                              "gbit_per_s")) for n in (1, 2)]),
     }
+    plots = {name: svg for name, svg in plots.items() if svg}
     for name, svg in plots.items():
-        if svg:
-            (directory / f"{name}.svg").write_text(svg)
+        (directory / f"{name}.svg").write_text(svg)
+    return {name: html.unescape(TITLE.search(svg).group(1)) for name, svg in plots.items()}

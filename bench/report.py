@@ -4,6 +4,9 @@ import statistics
 
 import plan
 
+# What a published table lies between.
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+
 
 class Results:
     """Numbers by (case, peer, key); each a list with one entry per round."""
