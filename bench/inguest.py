@@ -35,9 +35,9 @@ class Ended:
         self.stderr = result.err.decode(errors="replace")
 
 
-def put_program(guest, program):
+def put_program(guest, name, program):
     """Copy a program with those of its libraries that the guest lacks; return its path there."""
-    target = f"/bin/{pathlib.Path(program).name}"
+    target = f"/opt/{name}"
     for library in initramfs.shared_objects(program):
         if guest.run(["test", "-e", library], check=False).code:
             guest.agent.put_file(library, library)
@@ -56,13 +56,13 @@ def machine(clock):
 
 @contextlib.contextmanager
 def booted(programs, clock):
-    """Boot a guest with programs and the kernel's vhost-vsock; yield (run, their paths there)."""
+    """Boot a guest with vhost-vsock and the programs, {name: path}; yield (run, {name: path})."""
     guest = machine(clock)
     try:
         guest.boot()
         guest.load(*MODULES)
         guest.run(f"echo {DESCRIPTORS} >/proc/sys/fs/nr_open")
-        paths = [put_program(guest, program) for program in programs]
+        paths = {name: put_program(guest, name, path) for name, path in programs.items()}
 
         def run(command, limit):
             return Ended(guest.run(command, limit, check=False))

@@ -8,6 +8,7 @@
  *   copy        memcpy from packets into RX buffers of a ring
  *   eventfd     two threads wake each other through eventfds
  *   socket      two threads wake each other by a byte through AF_UNIX
+ *   eventfd_beside, socket_beside  the same while another two move bulk through a pair
  */
 #include <errno.h>
 #include <poll.h>
@@ -240,7 +241,7 @@ static void *pong(void *arg)
 	return NULL;
 }
 
-static void round_trips(const struct options *o, bool is_socket)
+static void round_trips(const struct options *o, bool is_socket, const char *name)
 {
 	struct handoff h = { .pair.options = o, .is_socket = is_socket };
 	struct result r;
@@ -260,7 +261,7 @@ static void round_trips(const struct options *o, bool is_socket)
 	h.back_read = is_socket ? h.there : h.back;
 	seconds = run_pair(&h.pair, ping, pong, &got);
 	result_begin(&r, "base");
-	result_string(&r, "what", is_socket ? "socket" : "eventfd");
+	result_string(&r, "what", name);
 	result_number(&r, "exchanges_per_s", got / seconds);
 	result_samples(&r, "", &h.pair.latency);
 	result_end(&r);
@@ -269,11 +270,35 @@ static void round_trips(const struct options *o, bool is_socket)
 	close(h.pair.fd[1]);
 }
 
+/* What the scheduler alone makes of hand-offs when others want the CPUs. */
+static void beside_bulk(const struct options *o)
+{
+	struct pair bulk = { .options = o };
+	pthread_t threads[2];
+
+	bulk.memory = must_calloc(1, PATTERN_BYTES);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, bulk.fd) < 0)
+		die("socketpair: %s", strerror(errno));
+	if (pthread_create(&threads[0], NULL, read_all, &bulk) != 0 ||
+	    pthread_create(&threads[1], NULL, write_all, &bulk) != 0)
+		die("no thread");
+	round_trips(o, false, "eventfd_beside");
+	round_trips(o, true, "socket_beside");
+	__atomic_store_n(&bulk.stop, true, __ATOMIC_RELAXED);
+	(void)shutdown(bulk.fd[0], SHUT_RDWR);
+	pthread_join(threads[0], NULL);
+	pthread_join(threads[1], NULL);
+	close(bulk.fd[0]);
+	close(bulk.fd[1]);
+	free(bulk.memory);
+}
+
 void workload_base(const struct options *o)
 {
 	bulk_pair(o, false);
 	bulk_pair(o, true);
 	copy_into_ring(o);
-	round_trips(o, false);
-	round_trips(o, true);
+	round_trips(o, false, "eventfd");
+	round_trips(o, true, "socket");
+	beside_bulk(o);
 }
