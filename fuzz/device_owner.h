@@ -119,7 +119,7 @@ static inline void probe(struct side *s)
 
 static inline bool is_running(struct side *s, unsigned int index)
 {
-	return s->ring[index].vr.started;
+	return s->ring[index].vr.format != VRING_STOPPED;
 }
 
 static inline void set_ring(struct side *s, unsigned int index, struct vring *vr)
@@ -139,7 +139,8 @@ static inline void start_ring(struct side *s, unsigned int index)
 
 	if (is_running(s, index))
 		return;
-	check(vring_start(&r->vr, r->size, &layout, &s->gmem, r->vr.next_avail, s->features) == 0);
+	check(vring_start(&r->vr, r->size, &layout, &s->gmem, vring_base(&r->vr), s->features) ==
+	      0);
 	set_ring(s, index, &r->vr);
 }
 
@@ -164,7 +165,7 @@ static inline void reboot(struct side *s)
 		s->flows[i].used = true;
 	for (unsigned int i = 0; i < 2; i++) {
 		ring_reset(&s->ring[i]);
-		s->ring[i].vr.next_avail = 0;
+		s->ring[i].vr.base = 0;
 		start_ring(s, i);
 	}
 }

@@ -240,7 +240,8 @@ static void session_closed(void *ctx, const char *reason)
 static const struct vu_device_ops vu_ops_template = {
 	.features = UINT64_C(1) << VIRTIO_F_VERSION_1_BIT | UINT64_C(1) << VIRTIO_F_EVENT_IDX_BIT |
 		    UINT64_C(1) << VIRTIO_F_INDIRECT_DESC_BIT |
-		    UINT64_C(1) << VIRTIO_F_NOTIFY_ON_EMPTY_BIT,
+		    UINT64_C(1) << VIRTIO_F_NOTIFY_ON_EMPTY_BIT |
+		    UINT64_C(1) << VIRTIO_F_RING_PACKED_BIT | UINT64_C(1) << VIRTIO_F_IN_ORDER_BIT,
 	.config_read = config_read,
 	.lock = lock,
 	.unlock = unlock,

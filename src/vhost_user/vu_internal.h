@@ -50,7 +50,7 @@ struct vu_ring {
 	bool ran;           /* was ready since the last new driver instance */
 	enum vu_enable enable;
 	uint32_t size; /* entries, 0 before SET_VRING_NUM */
-	uint16_t base; /* next_avail while the ring is not ready */
+	uint32_t base; /* vring_base() while the ring is not ready */
 	struct vu_ring_addr addr;
 	unsigned int index;
 	struct vu_session *session;

@@ -15,8 +15,8 @@
  * A guest that reboots and a VM that is stopped and continued send the same
  * requests but for one number: after a pause SET_VRING_BASE repeats the
  * position we reported, after a reboot it is another one (0). Only the latter,
- * or RESET_DEVICE, is a new driver instance. If the position happened to be 0
- * modulo 2^16, another ring tells.
+ * or RESET_DEVICE, is a new driver instance. If the position happened to be
+ * the first one, another ring tells.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -24,6 +24,7 @@
 
 #include "base/checked.h"
 #include "vhost_user/vu_internal.h"
+#include "virtio/ring_spec.h"
 
 /** All protocol features offered; front-ends acknowledge some of them. */
 #define VU_PROTOCOL_FEATURES                                                       \
@@ -39,6 +40,19 @@ static struct vu_ring *vu_ring_of(struct vu_session *session, const struct vu_ms
 static uint64_t vu_offered(const struct vu_session *session)
 {
 	return session->ops->features | bit64(VU_F_PROTOCOL_FEATURES_BIT);
+}
+
+/* NOTIFICATION_DATA is between driver and VMM: the notification's data does not
+ * get here. Some front-ends pass it on when they offer it by themselves; if we
+ * offered it, drivers would write what a VMM's ioeventfd does not match. */
+static uint64_t vu_acceptable(const struct vu_session *session)
+{
+	return vu_offered(session) | bit64(VIRTIO_F_NOTIFICATION_DATA_BIT);
+}
+
+static bool vu_is_packed(const struct vu_session *session)
+{
+	return session->features & bit64(VIRTIO_F_RING_PACKED_BIT);
 }
 
 static enum vu_outcome vu_answer_u64(struct vu_session *session, const struct vu_msg *msg,
@@ -70,7 +84,7 @@ static enum vu_outcome vu_get_features(struct vu_session *session, const struct 
 
 static enum vu_outcome vu_set_features(struct vu_session *session, const struct vu_msg *msg)
 {
-	uint64_t alien = msg->value & ~vu_offered(session);
+	uint64_t alien = msg->value & ~vu_acceptable(session);
 
 	if (alien != 0)
 		return vu_refuse(session, "bits 0x%" PRIx64 " were not offered", alien);
@@ -230,8 +244,9 @@ static enum vu_outcome vu_set_vring_num(struct vu_session *session, const struct
 {
 	struct vu_ring *ring = vu_ring_of(session, msg);
 
-	if (msg->num == 0 || (msg->num & (msg->num - 1)) != 0)
-		return vu_refuse(session, "%" PRIu32 " entries is no power of two", msg->num);
+	if (!vring_size_is_legal(msg->num, session->features))
+		return vu_refuse(session, "%" PRIu32 " entries is no size of a %s ring", msg->num,
+				 vu_is_packed(session) ? "packed" : "split");
 	if (msg->num > session->ops->max_queue_size)
 		return vu_refuse(session, "%" PRIu32 " entries, more than the %" PRIu32 " allowed",
 				 msg->num, session->ops->max_queue_size);
@@ -241,10 +256,10 @@ static enum vu_outcome vu_set_vring_num(struct vu_session *session, const struct
 	return VU_DONE;
 }
 
-static bool vu_addr_is_aligned(const struct vu_ring_addr *addr)
+static bool vu_addr_is_aligned(const struct vu_session *session, const struct vu_ring_addr *addr)
 {
-	/* virtio 1.3, "Split Virtqueues": 16, 2 and 4 bytes */
-	return addr->desc % 16 == 0 && addr->avail % 2 == 0 && addr->used % 4 == 0;
+	return addr->desc % VRING_DESC_ALIGN == 0 && addr->used % VRING_USED_ALIGN == 0 &&
+	       addr->avail % vring_extent(1, session->features).avail_align == 0;
 }
 
 static enum vu_outcome vu_set_vring_addr(struct vu_session *session, const struct vu_msg *msg)
@@ -253,7 +268,7 @@ static enum vu_outcome vu_set_vring_addr(struct vu_session *session, const struc
 	bool same = ring->addr.desc == msg->addr.desc && ring->addr.avail == msg->addr.avail &&
 		    ring->addr.used == msg->addr.used;
 
-	if (!vu_addr_is_aligned(&msg->addr))
+	if (!vu_addr_is_aligned(session, &msg->addr))
 		return vu_refuse(session, "ring %" PRIu32 " is not aligned", msg->ring);
 	/* Repeated on a running ring when dirty logging is switched. */
 	if (ring->ready && !same)
@@ -276,13 +291,13 @@ static enum vu_outcome vu_set_vring_base(struct vu_session *session, const struc
 {
 	struct vu_ring *ring = vu_ring_of(session, msg);
 
-	if (msg->num > UINT16_MAX)
+	if (msg->num > UINT16_MAX && !vu_is_packed(session))
 		return vu_refuse(session, "%" PRIu32 " is no index of a split ring", msg->num);
 	if (ring->ready)
 		return vu_refuse_running(session, msg);
 	if (ring->ran && ring->base != msg->num)
 		vu_new_driver(session);
-	ring->base = (uint16_t)msg->num;
+	ring->base = msg->num;
 	return VU_DONE;
 }
 

@@ -17,14 +17,12 @@
  * the driver is one event, and one that came before we watched is reported once.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include "vhost_user/vu_internal.h"
-#include "virtio/ring_spec.h"
-
-#define VRING_INDEX_BYTES 2u /* an avail entry, and each event index word */
 
 static void vu_ring_on_kick(struct loop_source *source, uint32_t events)
 {
@@ -65,19 +63,16 @@ static bool vu_ring_is_wanted(const struct vu_ring *ring)
 	       vu_ring_is_enabled(ring);
 }
 
-/* The parts of a split ring include the event index words at their ends. */
 static bool vu_ring_locate(const struct vu_ring *ring, struct vring_layout *layout)
 {
 	const struct gmem *gmem = &ring->session->mem.gmem;
-	uint64_t size = ring->size;
+	uint64_t features = ring->session->features;
+	struct vring_extent extent = vring_extent(ring->size, features);
 
-	layout->desc = gmem_from_uva(gmem, ring->addr.desc, VRING_DESC_BYTES * size);
-	layout->avail = gmem_from_uva(gmem, ring->addr.avail,
-				      VRING_AVAIL_RING + VRING_INDEX_BYTES * (size + 1));
-	layout->used =
-		gmem_from_uva(gmem, ring->addr.used,
-			      VRING_USED_RING + VRING_USED_ELEM_BYTES * size + VRING_INDEX_BYTES);
-	return vring_check_layout(ring->size, layout) == 0;
+	layout->desc = gmem_from_uva(gmem, ring->addr.desc, extent.desc);
+	layout->avail = gmem_from_uva(gmem, ring->addr.avail, extent.avail);
+	layout->used = gmem_from_uva(gmem, ring->addr.used, extent.used);
+	return vring_check_layout(ring->size, layout, features) == 0;
 }
 
 void vu_ring_settle(struct vu_ring *ring)
@@ -97,8 +92,11 @@ void vu_ring_settle(struct vu_ring *ring)
 			  session->features);
 	ring->ready = ret == 0;
 	session->ops->unlock(session->ctx);
-	if (ret < 0)
+	if (ret < 0) {
+		log_debug(session->tag, "ring %u cannot start at 0x%" PRIx32 ": %s", ring->index,
+			  ring->base, strerror(-ret));
 		return;
+	}
 	ring->ran = true;
 	session->ops->ring_ready(session->ctx, ring->index);
 }
@@ -112,7 +110,7 @@ void vu_ring_pause(struct vu_ring *ring)
 	session->ops->ring_stopping(session->ctx, ring->index);
 	session->ops->lock(session->ctx);
 	vring_stop(&ring->vring);
-	ring->base = ring->vring.next_avail;
+	ring->base = vring_base(&ring->vring);
 	ring->ready = false;
 	session->ops->unlock(session->ctx);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * ring_spec.h - facts of the virtio specification about features and split
- * rings; no behaviour.
+ * ring_spec.h - facts of the virtio specification about features, split and
+ * packed rings; no behaviour.
  */
 #ifndef VIRTIO_RING_SPEC_H
 #define VIRTIO_RING_SPEC_H
@@ -15,12 +15,16 @@
 #define VIRTIO_F_ACCESS_PLATFORM_BIT 33
 #define VIRTIO_F_RING_PACKED_BIT 34
 #define VIRTIO_F_IN_ORDER_BIT 35
+#define VIRTIO_F_NOTIFICATION_DATA_BIT 38
 
 /* "The Virtqueue Descriptor Table": le64 addr, le32 len, le16 flags, le16 next */
 #define VRING_DESC_BYTES 16u
 #define VRING_DESC_F_NEXT 1u
 #define VRING_DESC_F_WRITE 2u
 #define VRING_DESC_F_INDIRECT 4u
+
+/* An entry of the available ring, and each index word of a split ring */
+#define VRING_INDEX_BYTES 2u
 
 /* "The Virtqueue Available Ring": le16 flags, le16 idx, le16 ring[], le16 used_event */
 #define VRING_AVAIL_IDX 2u
@@ -32,5 +36,21 @@
 #define VRING_USED_RING 4u
 #define VRING_USED_ELEM_BYTES 8u
 #define VRING_USED_F_NO_NOTIFY 1u
+
+/* "The Virtqueue Descriptor Format" of packed rings: le64 addr, le32 len, le16 id,
+ * le16 flags; VRING_DESC_BYTES and the flags above, and these two */
+#define VRING_PACKED_DESC_F_AVAIL 0x80u
+#define VRING_PACKED_DESC_F_USED 0x8000u
+
+/* "Event Suppression Structure Format": le16 place, le16 flags */
+#define VRING_PACKED_EVENT_BYTES 4u
+#define VRING_PACKED_EVENT_F_ENABLE 0u
+#define VRING_PACKED_EVENT_F_DISABLE 1u
+#define VRING_PACKED_EVENT_F_DESC 2u
+#define VRING_PACKED_EVENT_F_MASK 3u
+
+/* A place in a packed ring as 16 bits: the offset, and the wrap counter on top */
+#define VRING_PACKED_OFFSET_MASK 0x7fffu
+#define VRING_PACKED_WRAP 0x8000u
 
 #endif

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * vring.h - the device side of a split virtqueue.
+ * vring.h - the device side of a virtqueue, split or packed.
  *
  * Pure: no system calls; the caller signals eventfds. Everything in the ring
  * is written by a hostile driver while we look: each guest word is loaded once
- * into a local, the local is checked and then used; both of our indices are
- * private and only ever written to the guest, never read back.
+ * into a local, the local is checked and then used; our indices are private
+ * and only ever written to the guest, never read back.
  *
  * Not thread-safe: the caller serialises all calls on one ring.
- * Spec: virtio 1.3, "Split Virtqueues"
+ * Spec: virtio 1.3, "Split Virtqueues", "Packed Virtqueues"
  */
 #ifndef VIRTIO_VRING_H
 #define VIRTIO_VRING_H
@@ -21,15 +21,33 @@
 #include "base/compiler.h"
 #include "virtio/gmem.h"
 
-#define VRING_MAX_SIZE 32768u /* virtio 1.3, "Split Virtqueues" */
+#define VRING_MAX_SIZE 32768u /* virtio 1.3, "Virtqueues", either format */
 
-/** Where a ring lies, already translated and checked by vring_map(). */
+/** Where a ring lies, translated; the parts as vhost-user calls them. */
 struct vring_layout {
-	const uint8_t *desc;  /* 16 * size bytes, 16-aligned */
-	const uint8_t *avail; /* 6 + 2 * size bytes, 2-aligned */
-	uint8_t *used;        /* 6 + 8 * size bytes, 4-aligned */
+	uint8_t *desc;        /* split: descriptor table; packed: descriptor ring */
+	const uint8_t *avail; /* available ring; driver event suppression */
+	uint8_t *used;        /* used ring; device event suppression */
 };
 
+/** Bytes of each part; alignment of the one where the formats differ in it. */
+struct vring_extent {
+	uint64_t desc;
+	uint64_t avail;
+	uint64_t used;
+	uint32_t avail_align;
+};
+
+#define VRING_DESC_ALIGN 16u
+#define VRING_USED_ALIGN 4u
+
+enum vring_format {
+	VRING_STOPPED,
+	VRING_SPLIT,
+	VRING_PACKED, /* VIRTIO_F_RING_PACKED negotiated */
+};
+
+/** Private to virtio/, but for broken. */
 struct vring {
 	/* what pop and push touch */
 	const uint8_t *desc;
@@ -37,54 +55,79 @@ struct vring {
 	uint8_t *used;
 	const struct gmem *gmem;
 	uint32_t gmem_hint;
-	uint16_t mask;        /* size - 1 */
-	uint16_t next_avail;  /* index of the next chain to pop */
-	uint16_t seen_avail;  /* avail->idx when last loaded */
-	uint16_t next_used;   /* index of the next used element, not yet published */
-	uint16_t published;   /* used->idx as the driver sees it */
-	bool signalled_valid; /* the driver's used_event is from our time */
+	uint16_t mask;        /* split: size - 1; packed: of counts */
+	uint16_t next_avail;  /* index (packed: place) of the next chain to pop */
+	uint16_t seen_avail;  /* split: avail->idx when last loaded */
+	uint16_t next_used;   /* of the next used element, not yet published */
+	uint16_t published;   /* of the next used element, as the driver sees it */
+	uint8_t format;       /* enum vring_format */
+	uint8_t usable;       /* the same; VRING_STOPPED when broken */
+	bool signalled_valid; /* the driver's event index is from our time */
 	bool event_idx;       /* VIRTIO_F_EVENT_IDX negotiated */
-	bool notify_on_empty; /* VIRTIO_F_NOTIFY_ON_EMPTY negotiated */
-	bool started;
-	bool broken; /* a chain broke a rule: nothing more until restart */
+	bool notify_on_empty; /* VIRTIO_F_NOTIFY_ON_EMPTY negotiated; split only */
+	bool broken;          /* a chain broke a rule: nothing more until restart */
 	uint32_t size;
+	uint32_t base; /* where a stopped ring goes on */
+
+	/* packed only */
+	uint8_t *ring;       /* desc, for writing used elements */
+	uint64_t first_used; /* second half of the element that publishes the rest */
+	uint16_t *counts;    /* descriptors of each popped chain, by order of popping */
+	uint16_t n_popped;   /* modulo 2^16; at most size more than n_pushed */
+	uint16_t n_pushed;
 };
 
 /** One descriptor chain. */
 struct vring_chain {
-	uint16_t head;     /* to be given back by vring_push() */
+	uint16_t head;     /* to be given back by vring_push(); packed: buffer id */
 	uint32_t readable; /* pieces the device may read, first in iov */
 	uint32_t writable; /* pieces the device may write, after those */
 	uint64_t readable_bytes;
 	uint64_t writable_bytes;
 };
 
+/** How much memory a ring of @size entries takes. @features: negotiated */
+struct vring_extent vring_extent(uint32_t size, uint64_t features) must_use;
+
+/** Whether a ring may have @size entries: 1 to VRING_MAX_SIZE, and a power of
+ *  two unless it is packed. */
+bool vring_size_is_legal(uint32_t size, uint64_t features) must_use;
+
 /**
  * vring_check_layout() - Whether a ring of this size may lie there
- * @size: entries: a power of two, 1 to VRING_MAX_SIZE
  *
  * Return: 0, -EINVAL for a bad size, NULL part or bad alignment
  */
-int vring_check_layout(uint32_t size, const struct vring_layout *layout) must_use;
+int vring_check_layout(uint32_t size, const struct vring_layout *layout, uint64_t features)
+	must_use;
 
 /**
  * vring_start() - Begin to process
- * @size:       entries
- * @layout:     checked, stays mapped until vring_stop()
- * @gmem:       the guest's memory; stays valid until vring_stop()
- * @next_avail: first available index to process (SET_VRING_BASE)
- * @features:   negotiated virtio feature bits
+ * @vr:       stopped
+ * @size:     entries
+ * @layout:   parts of vring_extent() bytes, mapped until vring_stop()
+ * @gmem:     the guest's memory; stays valid until vring_stop()
+ * @base:     where to begin, as SET_VRING_BASE encodes it for the format: the
+ *            next available index; packed: two places of 15 bits with their
+ *            wrap counters on top, the next one available and, in the upper
+ *            half, the next one used
+ * @features: negotiated virtio feature bits
  *
- * The private used index starts at the driver-visible used->idx, so that a
- * ring another device left half done goes on where its driver expects.
+ * The private used index of a split ring starts at the driver-visible
+ * used->idx, so that a ring another device left half done goes on where its
+ * driver expects. A packed ring takes it from @base; if that has only a lower
+ * half, nothing is in flight.
  *
- * Return: 0, or -EINVAL as vring_check_layout()
+ * Return: 0; -EINVAL as vring_check_layout(), or @base is impossible; -ENOMEM
  */
 int vring_start(struct vring *vr, uint32_t size, const struct vring_layout *layout,
-		const struct gmem *gmem, uint16_t next_avail, uint64_t features) must_use;
+		const struct gmem *gmem, uint32_t base, uint64_t features) must_use;
 
-/** Stop; the ring forgets its memory but keeps next_avail. Legal when stopped. */
+/** Stop; the ring forgets its memory but keeps vring_base(). Legal when stopped. */
 void vring_stop(struct vring *vr);
+
+/** Where the ring goes on when it is started again, as GET_VRING_BASE encodes it. */
+uint32_t vring_base(const struct vring *vr) must_use;
 
 /**
  * vring_pop() - Take the next descriptor chain the driver made available
@@ -102,13 +145,16 @@ void vring_stop(struct vring *vr);
  * refers to the table does not); a readable one follows a writable one; a
  * buffer is not wholly mapped; a table's length is 0 or no multiple of 16; INDIRECT comes
  * with NEXT or within a table; it has more pieces than VRING_MAX_PIECES. The
- * available index may be at most size ahead.
+ * available index may be at most size ahead. In a packed ring: a chain reaches
+ * into descriptors not given back; INDIRECT follows another descriptor (in a
+ * table it is ignored, as are all flags but WRITE).
  *
  * Return: 1 @chain filled; 0 nothing available; -EPROTO the chain or an index
  *         breaks a rule (the ring is broken from now on); -ENOBUFS @max is too
  *         small (nothing is taken). @iov is scratch space on failure
  * Trust: loads each guest field once, validates the copy
- * Spec: virtio 1.3, "The Virtqueue Descriptor Table", "Indirect Descriptors"
+ * Spec: virtio 1.3, "The Virtqueue Descriptor Table", "Indirect Descriptors",
+ * "Scatter-Gather Support"
  */
 int vring_pop(struct vring *vr, struct vring_chain *chain, struct iovec *iov, size_t max) must_use;
 
@@ -124,6 +170,8 @@ void vring_unpop(struct vring *vr, uint16_t n);
  * vring_push() - Write the next used element; invisible until vring_publish()
  * @head: from vring_pop()
  * @len:  bytes written into the chain's writable part
+ *
+ * Chains are pushed in the order in which they were popped (VIRTIO_F_IN_ORDER).
  *
  * Legal on a broken ring; does nothing on a stopped one. At most size elements
  * may be pushed between two calls of vring_publish().
@@ -151,8 +199,9 @@ void vring_disable_kick(struct vring *vr);
  */
 bool vring_enable_kick(struct vring *vr) must_use;
 
-/** Chains available now: loads avail->idx. 0 for a stopped or broken ring; 1
- *  when the index is impossible, for vring_pop() to report. */
+/** Chains available now: loads avail->idx; packed: about how many descriptors, 0
+ *  only if there is no chain. 0 for a stopped or broken ring; not 0 when the
+ *  index is impossible, for vring_pop() to report. */
 uint16_t vring_available(struct vring *vr) must_use;
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * test_vring_chain.c - virtio/vring.c: what is a descriptor chain and what is
- * not, and the pieces it is made of.
+ * test_vring_chain.c - virtio/vring_walk.c and the formats: what is a descriptor
+ * chain and what is not, and the pieces it is made of.
  */
 #include <errno.h>
 #include <string.h>
@@ -10,7 +10,8 @@
 
 #define TABLE FAKE_C /* where the cases put their indirect table */
 
-/* Chains on a ring of 4; unnamed descriptors are all zero. */
+/* Chains on a ring of 4; unnamed descriptors are all zero. A packed ring gets
+ * the chain laid out in a row, and the entries of the table as they are. */
 struct chain_case {
 	const char *name;
 	struct fake_desc ring[4];
@@ -51,14 +52,21 @@ static const struct chain_case good_chains[] = {
 	{ "indirect of one",
 	  { { TABLE, 16, F_INDIRECT, 0 } },
 	  { { FAKE_A, 44, F_WRITE, 0 } }, 0, 1, 0, 44, 0 },
-	{ "indirect, as long as the ring",
+	{ "table in order",
 	  { { TABLE, 64, F_INDIRECT, 0 } },
-	  { { FAKE_A, 1, F_NEXT, 2 }, { FAKE_A, 8, F_WRITE, 0 }, { FAKE_A, 2, F_NEXT, 3 },
-	    { FAKE_A, 4, F_NEXT | F_WRITE, 1 } }, 2, 2, 3, 12, 0 },
+	  { { FAKE_A, 1, F_NEXT, 1 }, { FAKE_A, 2, F_NEXT, 2 }, { FAKE_A, 4, F_NEXT | F_WRITE, 3 },
+	    { FAKE_A, 8, F_WRITE, 0 } }, 2, 2, 3, 12, 0 },
 	/* "The device MUST ignore the write-only flag" there */
 	{ "indirect and write",
 	  { { TABLE, 16, F_INDIRECT | F_WRITE, 0 } },
 	  { { FAKE_A, 44, 0, 0 } }, 1, 0, 44, 0, 0 },
+};
+
+static const struct chain_case good_split[] = {
+	{ "indirect, as long as the ring",
+	  { { TABLE, 64, F_INDIRECT, 0 } },
+	  { { FAKE_A, 1, F_NEXT, 2 }, { FAKE_A, 8, F_WRITE, 0 }, { FAKE_A, 2, F_NEXT, 3 },
+	    { FAKE_A, 4, F_NEXT | F_WRITE, 1 } }, 2, 2, 3, 12, 0 },
 	/* "zero or more normal chained descriptors followed by a single" one */
 	{ "indirect at the end",
 	  { { FAKE_A, 44, F_NEXT, 3 }, { 0 }, { 0 }, { TABLE, 32, F_INDIRECT, 0 } },
@@ -69,11 +77,15 @@ static const struct chain_case good_chains[] = {
 	  4, 0, 71, 0, 0 },
 };
 
+static const struct chain_case good_packed[] = {
+	/* "Others are reserved and are ignored by the device" */
+	{ "only the write flag counts",
+	  { { TABLE, 48, F_INDIRECT, 0 } },
+	  { { FAKE_A, 1, F_INDIRECT, 9 }, { FAKE_A, 2, 0, 9 },
+	    { FAKE_A, 4, F_WRITE | F_NEXT | F_INDIRECT, 9 } }, 2, 1, 3, 4, 0 },
+};
+
 static const struct chain_case bad_chains[] = {
-	{ .name = "head beyond", .head = 4 },
-	{ .name = "head far beyond", .head = 0xffff },
-	{ "next beyond", { { FAKE_A, 1, F_NEXT, 4 } }, .head = 0 },
-	{ "next far beyond", { { FAKE_A, 1, F_NEXT, 0xffff } }, .head = 0 },
 	{ "own successor", { { FAKE_A, 1, F_NEXT, 0 } }, .head = 0 },
 	{ "loop",
 	  { { FAKE_A, 1, F_NEXT, 1 }, { FAKE_A, 1, F_NEXT, 2 }, { FAKE_A, 1, F_NEXT, 0 } },
@@ -108,15 +120,6 @@ static const struct chain_case bad_chains[] = {
 	{ "half mapped table", { { FAKE_HOLE - 8, 16, F_INDIRECT, 0 } }, .head = 0 },
 	{ "table wraps", { { UINT64_MAX - 15, 32, F_INDIRECT, 0 } }, .head = 0 },
 	{ "table ends the address space", { { UINT64_MAX - 15, 16, F_INDIRECT, 0 } }, .head = 0 },
-	{ "table in table",
-	  { { TABLE, 32, F_INDIRECT, 0 } },
-	  { { FAKE_A, 1, F_NEXT, 1 }, { TABLE, 16, F_INDIRECT, 0 } }, .head = 0 },
-	{ "next beyond the table",
-	  { { TABLE, 32, F_INDIRECT, 0 } },
-	  { { FAKE_A, 1, F_NEXT, 2 }, { 0 }, { FAKE_A, 1, 0, 0 } }, .head = 0 },
-	{ "loop in the table",
-	  { { TABLE, 32, F_INDIRECT, 0 } },
-	  { { FAKE_A, 1, F_NEXT, 1 }, { FAKE_A, 1, F_NEXT, 0 } }, .head = 0 },
 	{ "readable after writable in the table",
 	  { { TABLE, 32, F_INDIRECT, 0 } },
 	  { { FAKE_A, 1, F_NEXT | F_WRITE, 1 }, { FAKE_A, 1, 0, 0 } }, .head = 0 },
@@ -131,28 +134,51 @@ static const struct chain_case bad_chains[] = {
 	  { { FAKE_A, 9, F_NEXT, 1 }, { FAKE_A, 9, F_NEXT, 2 }, { FAKE_A, 9, F_NEXT, 3 },
 	    { FAKE_A, 9, 0, 0 } }, .head = 0 },
 };
+
+static const struct chain_case bad_split[] = {
+	{ .name = "head beyond", .head = 4 },
+	{ .name = "head far beyond", .head = 0xffff },
+	{ "next beyond", { { FAKE_A, 1, F_NEXT, 4 } }, .head = 0 },
+	{ "next far beyond", { { FAKE_A, 1, F_NEXT, 0xffff } }, .head = 0 },
+	{ "table in table",
+	  { { TABLE, 32, F_INDIRECT, 0 } },
+	  { { FAKE_A, 1, F_NEXT, 1 }, { TABLE, 16, F_INDIRECT, 0 } }, .head = 0 },
+	{ "next beyond the table",
+	  { { TABLE, 32, F_INDIRECT, 0 } },
+	  { { FAKE_A, 1, F_NEXT, 2 }, { 0 }, { FAKE_A, 1, 0, 0 } }, .head = 0 },
+	{ "loop in the table",
+	  { { TABLE, 32, F_INDIRECT, 0 } },
+	  { { FAKE_A, 1, F_NEXT, 1 }, { FAKE_A, 1, F_NEXT, 0 } }, .head = 0 },
+};
+
+static const struct chain_case bad_packed[] = {
+	/* A list "only contains descriptors of a given type" there */
+	{ "indirect behind another",
+	  { { FAKE_A, 44, F_NEXT, 3 }, { 0 }, { 0 }, { TABLE, 16, F_INDIRECT, 0 } },
+	  { { FAKE_A, 9, 0, 0 } }, .head = 0 },
+};
 /* clang-format on */
 
 /* A ring of 4 that offers the chain of a case. */
-static struct fakering *case_ring(const struct chain_case *c, uint16_t index)
+static struct fakering *case_ring(const struct chain_case *c, uint16_t index, uint64_t format)
 {
-	struct fakering *f = fake_new(4, index, 0);
+	struct fakering *f = fake_new(4, index, format);
 
 	for (uint32_t i = 0; i < array_size(c->ring); i++)
 		fake_set(f, i, c->ring[i]);
 	for (size_t i = 0; i < array_size(c->table); i++) {
 		uint8_t raw[VRING_DESC_BYTES];
 
-		fake_put(raw, &c->table[i]);
+		fake_put(f, raw, &c->table[i]);
 		fake_write(f, TABLE + i * sizeof(raw), raw, sizeof(raw));
 	}
 	fake_offer(f, c->head);
 	return f;
 }
 
-static void check_good(const struct chain_case *c, uint16_t index)
+static void check_good(const struct chain_case *c, uint16_t index, uint64_t format)
 {
-	struct fakering *f = case_ring(c, index);
+	struct fakering *f = case_ring(c, index, format);
 	struct vring_chain chain;
 	uint64_t readable_bytes = 0;
 	uint64_t writable_bytes = 0;
@@ -170,59 +196,79 @@ static void check_good(const struct chain_case *c, uint16_t index)
 	assert_int_equal(chain.writable_bytes, c->writable_bytes);
 	assert_int_equal(readable_bytes, c->readable_bytes);
 	assert_int_equal(writable_bytes, c->writable_bytes);
-	assert_int_equal(f->vr.next_avail, (uint16_t)(index + 1));
+	assert_int_equal(fake_next(f), (uint16_t)(index + 1));
 	assert_int_equal(fake_pop(f, &chain), 0);
 	fake_free(f);
+}
+
+static void check_all_good(const struct chain_case *cases, size_t n, uint64_t format)
+{
+	for (size_t i = 0; i < n; i++) {
+		check_good(&cases[i], 0, format);
+		check_good(&cases[i], 3, format);
+		check_good(&cases[i], 0x7fff, format);
+		check_good(&cases[i], 0xffff, format);
+	}
 }
 
 static void test_good_chains(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < array_size(good_chains); i++) {
-		check_good(&good_chains[i], 0);
-		check_good(&good_chains[i], 0x7fff);
-		check_good(&good_chains[i], 0xffff);
-	}
+	check_all_good(good_chains, array_size(good_chains), 0);
+	check_all_good(good_split, array_size(good_split), 0);
+	check_all_good(good_chains, array_size(good_chains), PACKED);
+	check_all_good(good_packed, array_size(good_packed), PACKED);
+}
+
+static void check_bad(const struct chain_case *c, uint64_t format)
+{
+	struct fakering *f = case_ring(c, 0xffff, format);
+	struct vring_chain chain;
+	struct vring_chain untouched;
+	int rc;
+
+	memset(&chain, 0x5a, sizeof(chain));
+	untouched = chain;
+	rc = fake_pop(f, &chain);
+	if (rc != -EPROTO)
+		fail_msg("%s: %d", c->name, rc);
+	assert_memory_equal(&chain, &untouched, sizeof(chain));
+	assert_true(f->vr.broken);
+	assert_int_equal(fake_next(f), 0xffff);
+
+	/* Nothing more, whatever the driver does now. */
+	fake_set(f, 0, (struct fake_desc){ FAKE_A, 1, 0, 0 });
+	fake_offer(f, 0);
+	assert_int_equal(fake_pop(f, &chain), 0);
+	assert_int_equal(vring_available(&f->vr), 0);
+	assert_false(vring_enable_kick(&f->vr));
+	fake_free(f);
+}
+
+static void check_all_bad(const struct chain_case *cases, size_t n, uint64_t format)
+{
+	for (size_t i = 0; i < n; i++)
+		check_bad(&cases[i], format);
 }
 
 static void test_bad_chains(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < array_size(bad_chains); i++) {
-		struct fakering *f = case_ring(&bad_chains[i], 0xffff);
-		struct vring_chain chain;
-		struct vring_chain untouched;
-		int rc;
-
-		memset(&chain, 0x5a, sizeof(chain));
-		untouched = chain;
-		rc = fake_pop(f, &chain);
-		if (rc != -EPROTO)
-			fail_msg("%s: %d", bad_chains[i].name, rc);
-		assert_memory_equal(&chain, &untouched, sizeof(chain));
-		assert_true(f->vr.broken);
-		assert_int_equal(f->vr.next_avail, 0xffff);
-
-		/* Nothing more, whatever the driver does now. */
-		fake_set(f, 0, (struct fake_desc){ FAKE_A, 1, 0, 0 });
-		fake_offer(f, 0);
-		assert_int_equal(fake_pop(f, &chain), 0);
-		assert_int_equal(vring_available(&f->vr), 0);
-		assert_false(vring_enable_kick(&f->vr));
-		fake_free(f);
-	}
+	check_all_bad(bad_chains, array_size(bad_chains), 0);
+	check_all_bad(bad_split, array_size(bad_split), 0);
+	check_all_bad(bad_chains, array_size(bad_chains), PACKED);
+	check_all_bad(bad_packed, array_size(bad_packed), PACKED);
 }
 
 /* The pieces themselves, in order. */
-static void test_pieces(void **state)
+static void check_pieces(uint64_t format)
 {
-	struct fakering *f = fake_new(4, 0, 0);
+	struct fakering *f = fake_new(4, 0, format);
 	uint8_t *a = gmem_from_gpa(&f->gmem, FAKE_A, 1);
 	uint8_t *b = gmem_from_gpa(&f->gmem, FAKE_B, 1);
 	uint8_t *c = gmem_from_gpa(&f->gmem, FAKE_C, 1);
 	struct vring_chain chain;
 
-	(void)state;
 	fake_set(f, 1, (struct fake_desc){ FAKE_C + 5, 44, F_NEXT, 0 });
 	fake_set(f, 0, (struct fake_desc){ FAKE_B - 3, 10, F_NEXT | F_WRITE, 3 });
 	fake_set(f, 3, (struct fake_desc){ FAKE_C + 9, 1, F_WRITE, 0 });
@@ -240,23 +286,29 @@ static void test_pieces(void **state)
 	fake_free(f);
 }
 
+static void test_pieces(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < array_size(fake_formats); i++)
+		check_pieces(fake_formats[i]);
+}
+
 /* An indirect table may lie at any address, also over a region border. */
-static void test_table_anywhere(void **state)
+static void check_table_anywhere(uint64_t format)
 {
 	static const struct fake_desc table[3] = {
-		{ FAKE_A + 0x100, 11, F_NEXT, 2 },
+		{ FAKE_A + 0x100, 11, F_NEXT, 1 },
+		{ FAKE_A + 0x200, 22, F_NEXT, 2 },
 		{ FAKE_A + 0x300, 33, F_WRITE, 0 },
-		{ FAKE_A + 0x200, 22, F_NEXT, 1 },
 	};
 	uint8_t raw[sizeof(table)];
 
-	(void)state;
-	for (size_t i = 0; i < 3; i++)
-		fake_put(raw + i * VRING_DESC_BYTES, &table[i]);
 	for (uint64_t at = FAKE_B - 56; at < FAKE_B + 16; at++) {
-		struct fakering *f = fake_new(4, 0, 0);
+		struct fakering *f = fake_new(4, 0, format);
 		struct vring_chain chain;
 
+		for (size_t i = 0; i < 3; i++)
+			fake_put(f, raw + i * VRING_DESC_BYTES, &table[i]);
 		fake_write(f, at, raw, sizeof(raw));
 		fake_set(f, 0, (struct fake_desc){ at, sizeof(raw), F_INDIRECT, 0 });
 		fake_offer(f, 0);
@@ -268,6 +320,13 @@ static void test_table_anywhere(void **state)
 		assert_int_equal(f->iov[2].iov_len, 33);
 		fake_free(f);
 	}
+}
+
+static void test_table_anywhere(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < array_size(fake_formats); i++)
+		check_table_anywhere(fake_formats[i]);
 }
 
 /* The entries of a table do not go on at address 0. */
@@ -282,9 +341,9 @@ static void test_table_does_not_wrap(void **state)
 	(void)state;
 	fake_region(f, 0, 64);
 	fake_region(f, UINT64_MAX - 64, 64);
-	fake_put(raw, &first);
+	fake_put(f, raw, &first);
 	fake_write(f, UINT64_MAX - 31, raw, sizeof(raw));
-	fake_put(raw, &third);
+	fake_put(f, raw, &third);
 	fake_write(f, 0, raw, sizeof(raw));
 	fake_set(f, 0, (struct fake_desc){ UINT64_MAX - 31, 48, F_INDIRECT, 0 });
 	fake_offer(f, 0);
@@ -293,12 +352,11 @@ static void test_table_does_not_wrap(void **state)
 }
 
 /* Too little room leaves the chain where it is. */
-static void test_little_room(void **state)
+static void check_little_room(uint64_t format)
 {
-	struct fakering *f = fake_new(4, 0, 0);
+	struct fakering *f = fake_new(4, 0, format);
 	struct vring_chain chain;
 
-	(void)state;
 	fake_set(f, 0, (struct fake_desc){ FAKE_A, 44, F_NEXT, 1 });
 	fake_set(f, 1, (struct fake_desc){ FAKE_B - 1, 2, F_NEXT, 2 });
 	fake_set(f, 2, (struct fake_desc){ FAKE_B, 0, 0, 0 });
@@ -306,7 +364,7 @@ static void test_little_room(void **state)
 	for (size_t max = 0; max < 3; max++) {
 		assert_int_equal(vring_pop(&f->vr, &chain, f->iov, max), -ENOBUFS);
 		assert_false(f->vr.broken);
-		assert_int_equal(vring_available(&f->vr), 1);
+		assert_int_equal(vring_available(&f->vr), f->packed ? 3 : 1);
 	}
 	assert_int_equal(vring_pop(&f->vr, &chain, f->iov, 3), 1);
 	assert_int_equal(chain.readable, 3);
@@ -319,14 +377,20 @@ static void test_little_room(void **state)
 	fake_free(f);
 }
 
-/* Crossing every border over and over cannot ask for more room than there is. */
-static void test_too_many_pieces(void **state)
+static void test_little_room(void **state)
 {
-	struct fakering *f = fake_new(128, 0, 0);
+	(void)state;
+	for (size_t i = 0; i < array_size(fake_formats); i++)
+		check_little_room(fake_formats[i]);
+}
+
+/* Crossing every border over and over cannot ask for more room than there is. */
+static void check_too_many_pieces(uint64_t format)
+{
+	struct fakering *f = fake_new(128, 0, format);
 	uint64_t gpa = 0x1000000;
 	struct vring_chain chain;
 
-	(void)state;
 	for (uint64_t i = 0; f->gmem.count < GMEM_MAX_REGIONS; i++)
 		fake_region(f, gpa + i * 16, 16);
 	for (uint16_t i = 0; i < 128; i++)
@@ -341,15 +405,21 @@ static void test_too_many_pieces(void **state)
 	fake_free(f);
 }
 
-/* Buffers that do not overlap always fit: every descriptor, every border. */
-static void test_most_pieces(void **state)
+static void test_too_many_pieces(void **state)
 {
-	struct fakering *f = fake_new(VRING_MAX_SIZE, 0, 0);
+	(void)state;
+	for (size_t i = 0; i < array_size(fake_formats); i++)
+		check_too_many_pieces(fake_formats[i]);
+}
+
+/* Buffers that do not overlap always fit: every descriptor, every border. */
+static void check_most_pieces(uint64_t format)
+{
+	struct fakering *f = fake_new(VRING_MAX_SIZE, 0, format);
 	uint64_t gpa = 0x1000000;
 	struct vring_chain chain;
 	uint32_t borders = GMEM_MAX_REGIONS - 3 - 1;
 
-	(void)state;
 	for (uint64_t i = 0; f->gmem.count < GMEM_MAX_REGIONS; i++)
 		fake_region(f, gpa + i * 128, 128);
 	/* Buffers of two bytes, from the first odd one: some lie over borders. */
@@ -365,6 +435,13 @@ static void test_most_pieces(void **state)
 	assert_int_equal(chain.readable, VRING_MAX_SIZE - 1 + borders);
 	assert_int_equal(chain.writable, 2);
 	fake_free(f);
+}
+
+static void test_most_pieces(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < array_size(fake_formats); i++)
+		check_most_pieces(fake_formats[i]);
 }
 
 int main(void)

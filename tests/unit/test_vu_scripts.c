@@ -51,13 +51,13 @@ static void use_and_wipe(struct rig *rig, uint16_t n)
 /* QEMU 7.2: everything up to the guest's driver. */
 static void qemu_realize(struct rig *rig)
 {
-	assert_int_equal(rig_get(rig, VU_GET_FEATURES), F_OFFERED | F_PROTOCOL);
+	assert_int_equal(rig_get(rig, VU_GET_FEATURES), F_OFFERED | F_PACKED | F_PROTOCOL);
 	assert_int_equal(rig_get(rig, VU_GET_PROTOCOL_FEATURES), PROTOCOL_ALL);
 	rig_u64(rig, VU_SET_PROTOCOL_FEATURES, PROTOCOL_ALL);
 	assert_int_equal(rig_get(rig, VU_GET_QUEUE_NUM), 3);
 	assert_int_equal(rig_get(rig, VU_GET_MAX_MEM_SLOTS), 509);
 	owner(rig);
-	assert_int_equal(rig_get(rig, VU_GET_FEATURES), F_OFFERED | F_PROTOCOL);
+	assert_int_equal(rig_get(rig, VU_GET_FEATURES), F_OFFERED | F_PACKED | F_PROTOCOL);
 	for (unsigned int i = 0; i < 2; i++) {
 		rig_call(rig, i);
 		rig_ring_fd(rig, VU_SET_VRING_ERR, i, rig->call[2]);
@@ -371,6 +371,57 @@ static void test_features_last(void **state)
 	assert_true(vu_session_ring(rig->session, 0)->event_idx);
 }
 
+/* Describe, use and stop a packed ring of 12, which is no power of two. */
+static void run_packed(struct rig *rig, uint32_t base, uint32_t n, uint32_t end)
+{
+	struct vring *vr = vu_session_ring(rig->session, 1);
+	struct vring_chain chain;
+	struct iovec iov;
+
+	rig_state(rig, VU_SET_VRING_NUM, 1, 12);
+	rig_state(rig, VU_SET_VRING_BASE, 1, base);
+	rig_addr(rig, 1);
+	rig_kick(rig, 1);
+	rig_enable(rig, 1, 1);
+	rig_sync(rig);
+	rig_expect_ready(rig, false, true, false);
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t at = ((base & 0x7fff) + i) % 12;
+		bool wrap = ((base & 0x8000) != 0) == ((base & 0x7fff) + i < 12);
+		uint8_t *desc = rig->mem + RIG_RING_BYTES + at * (size_t)VRING_DESC_BYTES;
+
+		le64_store(desc, RIG_GPA + 0x20000);
+		le32_store(desc + 8, 1);
+		le16_store(desc + 14, wrap ? 0x80 : 0x8000);
+		assert_int_equal(vring_pop(vr, &chain, &iov, 1), 1);
+		vring_push(vr, chain.head, 0);
+	}
+	if (vring_publish(vr))
+		vu_session_notify(rig->session, 1);
+	assert_int_equal(rig_get_base(rig, 1), end);
+}
+
+/* Both halves of the base go round; sizes and NOTIFICATION_DATA are accepted. */
+static void test_packed(void **state)
+{
+	struct rig *rig = *state;
+
+	rig_u64(rig, VU_SET_FEATURES, F_OFFERED | F_PACKED | F_PROTOCOL | bit64(38));
+	rig_mem_table(rig, rig->memory);
+	run_packed(rig, 0x80008000, 5, 0x80058005);
+	run_packed(rig, 0x80058005, 9, 0x00020002);
+	run_packed(rig, 0x00020002, 0, 0x00020002);
+	assert_int_equal(rig->resets, 0);
+	memset(rig->mem, 0, RIG_MEM_BYTES);
+	run_packed(rig, 0x80008000, 1, 0x80018001);
+	assert_int_equal(rig->resets, 1);
+	/* An impossible base: the ring does not run. */
+	rig_state(rig, VU_SET_VRING_BASE, 1, 0x800c800c);
+	rig_kick(rig, 1);
+	rig_sync(rig);
+	rig_expect_ready(rig, false, false, false);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -378,7 +429,7 @@ int main(void)
 		rig_test(test_qemu_reconnect),   rig_test(test_crosvm),
 		rig_test(test_cloud_hypervisor), rig_test(test_libkrun),
 		rig_test(test_openvmm),          rig_test(test_alioth),
-		rig_test(test_features_last),
+		rig_test(test_features_last),    rig_test(test_packed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

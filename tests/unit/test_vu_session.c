@@ -9,7 +9,7 @@ static void test_answers(void **state)
 {
 	struct rig *rig = *state;
 
-	assert_int_equal(rig_get(rig, VU_GET_FEATURES), F_OFFERED | F_PROTOCOL);
+	assert_int_equal(rig_get(rig, VU_GET_FEATURES), F_OFFERED | F_PACKED | F_PROTOCOL);
 	assert_int_equal(rig_get(rig, VU_GET_PROTOCOL_FEATURES),
 			 bit64(0) | bit64(3) | bit64(9) | bit64(13) | bit64(15));
 	assert_int_equal(rig_get(rig, VU_GET_QUEUE_NUM), 3);
@@ -23,7 +23,7 @@ static void test_answers(void **state)
 			 bit64(VIRTIO_F_VERSION_1_BIT) | F_PROTOCOL);
 	/* need_reply changes nothing for a request that has its own reply. */
 	rig_send(rig, VU_GET_FEATURES, NEED_REPLY, NULL, 0, NULL, 0);
-	assert_int_equal(rig_reply_u64(rig, VU_GET_FEATURES), F_OFFERED | F_PROTOCOL);
+	assert_int_equal(rig_reply_u64(rig, VU_GET_FEATURES), F_OFFERED | F_PACKED | F_PROTOCOL);
 	rig_sync(rig);
 }
 

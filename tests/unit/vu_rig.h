@@ -43,6 +43,7 @@
 
 #define F_PROTOCOL bit64(30)
 #define F_OFFERED (UINT64_C(1) << VIRTIO_F_VERSION_1_BIT | UINT64_C(1) << VIRTIO_F_EVENT_IDX_BIT)
+#define F_PACKED (UINT64_C(1) << VIRTIO_F_RING_PACKED_BIT)
 #define NEED_REPLY 8u
 
 struct rig {
@@ -124,7 +125,7 @@ static inline void rig_ring_ready(void *ctx, unsigned int index)
 
 	assert_int_equal(rig->locked, 0);
 	assert_true(vu_session_ring_ready(rig->session, index));
-	assert_true(vu_session_ring(rig->session, index)->started);
+	assert_true(vu_session_ring(rig->session, index)->format);
 	rig->ready[index]++;
 }
 
@@ -133,7 +134,7 @@ static inline void rig_ring_stopping(void *ctx, unsigned int index)
 	struct rig *rig = ctx;
 
 	assert_true(vu_session_ring_ready(rig->session, index));
-	assert_true(vu_session_ring(rig->session, index)->started);
+	assert_true(vu_session_ring(rig->session, index)->format);
 	assert_int_equal(rig->locked, 0);
 	rig->stopping[index]++;
 }
@@ -172,7 +173,7 @@ static inline void rig_closed(void *ctx, const char *reason)
 }
 
 static const struct vu_device_ops rig_ops = {
-	.features = F_OFFERED,
+	.features = F_OFFERED | F_PACKED,
 	.max_queue_size = 1024,
 	.config_read = rig_config_read,
 	.lock = rig_lock,
