@@ -10,6 +10,7 @@ from collections import deque
 
 import waiting
 from guestmem import GuestMemory
+from packedqueue import PackedVirtqueue
 from virtqueue import Virtqueue, drain_eventfd
 from vsockpkt import (HEADER_SIZE, HOST_CID, MAX_PAYLOAD, OP_CREDIT_REQUEST, OP_CREDIT_UPDATE,
                       OP_NAMES, OP_REQUEST, OP_RESPONSE, OP_RST, OP_RW, OP_SHUTDOWN, TYPE_STREAM,
@@ -26,12 +27,13 @@ class Guest:
 
     queue_size: one number or (rx, tx, event). rx_shape: descriptor sizes of one
     RX buffer, or a list of such tuples that are used in turn. tx_shape: as the
-    shape argument of send(). With num_queues 2 the event queue is the VMM's.
+    shape argument of send(). With num_queues 2 the event queue is the VMM's. ring: the
+    format, "split" or "packed".
     """
 
     def __init__(self, cid, mem=None, queue_size=128, event_idx=True, indirect=False,
                  rx_shape=(3776,), rx_count=None, tx_shape=(HEADER_SIZE,), num_queues=3,
-                 shared_call=False):
+                 shared_call=False, ring="split"):
         self.cid = cid
         self.mem = mem or GuestMemory()
         sizes = (queue_size,) * 3 if isinstance(queue_size, int) else queue_size
@@ -42,7 +44,8 @@ class Guest:
         self.queues = []
         for size in sizes[:num_queues]:
             call = self.queues[0].call if shared_call and self.queues else None
-            self.queues.append(Virtqueue(self.mem, size, event_idx, call))
+            kind = PackedVirtqueue if ring == "packed" else Virtqueue
+            self.queues.append(kind(self.mem, size, event_idx, call))
         self.rx, self.tx = self.queues[:2]
         self.ev = self.queues[2] if num_queues > 2 else None
         self.refill = True    # post RX buffers again as they are used up

@@ -8,9 +8,9 @@ or the driver resets the device, resume() when it goes on afterwards.
 
 import os
 
-from vhost_user import (EVENT_IDX, INDIRECT_DESC, NOTIFY_ON_EMPTY, P_CONFIG,
+from vhost_user import (EVENT_IDX, IN_ORDER, INDIRECT_DESC, NOTIFY_ON_EMPTY, P_CONFIG,
                         P_CONFIGURE_MEM_SLOTS, P_MQ, P_REPLY_ACK, P_RESET_DEVICE,
-                        PROTOCOL_FEATURES, VERSION_1, new_eventfd)
+                        PROTOCOL_FEATURES, RING_PACKED, VERSION_1, new_eventfd)
 
 RING_FEATURES = VERSION_1 | EVENT_IDX | INDIRECT_DESC | NOTIFY_ON_EMPTY
 
@@ -44,6 +44,8 @@ class Order:
         wanted = self.features & self.offered
         if not guest.rx.event_idx:
             wanted &= ~EVENT_IDX
+        if guest.rx.packed:
+            wanted |= RING_PACKED & self.offered
         return wanted | (self.offered & PROTOCOL_FEATURES)
 
     def queues(self, guest):
@@ -116,7 +118,7 @@ class Qemu7(Order):
     def start_rings(self, fe, guest, bases):
         for i, queue in self.queues(guest):
             fe.set_vring_num(i, queue.size)
-            fe.set_vring_base(i, bases[i] if bases else 0)
+            fe.set_vring_base(i, bases[i] if bases else queue.first_base)
             fe.set_vring_addr_of(i, queue)
             fe.set_vring_kick(i, queue.kick, need_reply=self.ack_call and self.has(P_REPLY_ACK))
         for i, _ in self.queues(guest):
@@ -155,7 +157,7 @@ class Qemu7(Order):
         fe.set_mem_table(guest.mem.regions, need_reply=True)
         for i, queue in self.queues(guest):
             fe.set_vring_num(i, queue.size)
-            fe.set_vring_base(i, 0)
+            fe.set_vring_base(i, queue.first_base)
             fe.set_vring_addr_of(i, queue)
             fe.set_vring_kick(i, queue.kick, need_reply=self.ack_call)
             fe.set_vring_enable(i, 1, need_reply=self.ack_enable)
@@ -177,10 +179,11 @@ class Qemu11(Qemu10):
 
 
 class QemuGeneric(Qemu10):
-    """QEMU's vhost-user-device-pci: three queues."""
+    """QEMU's vhost-user-device-pci: three queues, and all that the back-end offers."""
 
     name = "qemu-generic"
     num_queues = 3
+    features = RING_FEATURES | IN_ORDER
 
 
 class QemuPlain(Qemu7):
@@ -211,7 +214,7 @@ class Crosvm(Order):
         for i, queue in self.queues(guest):
             fe.set_vring_num(i, queue.size)
             fe.set_vring_addr_of(i, queue)
-            fe.set_vring_base(i, bases[i] if bases else 0)
+            fe.set_vring_base(i, bases[i] if bases else queue.first_base)
             fe.set_vring_call(i, queue.call)
             fe.set_vring_kick(i, queue.kick)
             fe.set_vring_enable(i, 1)
@@ -241,7 +244,7 @@ class CloudHypervisor(Order):
             fe.set_vring_num(i, queue.size)
         for i, queue in self.queues(guest):
             fe.set_vring_addr_of(i, queue)
-            fe.set_vring_base(i, bases[i] if bases else queue.load16(queue.avail + 2))
+            fe.set_vring_base(i, bases[i] if bases else queue.base_in_memory())
             fe.set_vring_call(i, queue.call)
             fe.set_vring_kick(i, queue.kick)
         for i, _ in self.queues(guest):
@@ -267,7 +270,7 @@ class Libkrun(Order):
         fe.set_features(self.driver_features(guest))
         for i, queue in self.queues(guest):
             fe.set_vring_num(i, queue.size)
-            fe.set_vring_base(i, bases[i] if bases else 0)
+            fe.set_vring_base(i, bases[i] if bases else queue.first_base)
             fe.set_vring_addr_of(i, queue)
             fe.set_vring_kick(i, queue.kick)
             fe.set_vring_call(i, queue.call)
@@ -309,7 +312,7 @@ class OpenVmm(Order):
         for i, queue in self.queues(guest):
             fe.set_vring_num(i, queue.size)
             fe.set_vring_addr_of(i, queue)
-            fe.set_vring_base(i, bases[i] if bases else 0)
+            fe.set_vring_base(i, bases[i] if bases else queue.first_base)
             fe.set_vring_kick(i, queue.kick)
             fe.set_vring_call(i, queue.call)
             fe.set_vring_enable(i, 1)
@@ -348,7 +351,7 @@ class Alioth(Order):
             fe.set_vring_call(i, queue.call)
             fe.set_vring_err(i, queue.err)
             fe.set_vring_num(i, queue.size)
-            fe.set_vring_base(i, bases[i] if bases else 0)
+            fe.set_vring_base(i, bases[i] if bases else queue.first_base)
             fe.set_vring_addr_of(i, queue)
             fe.set_vring_kick(i, queue.kick)
         for i, _ in self.queues(guest):
@@ -375,7 +378,7 @@ class NoProtocolFeatures(Order):
         for i, queue in self.queues(guest):
             fe.set_vring_num(i, queue.size)
             fe.set_vring_addr_of(i, queue)
-            fe.set_vring_base(i, bases[i] if bases else 0)
+            fe.set_vring_base(i, bases[i] if bases else queue.first_base)
             fe.set_vring_call(i, queue.call)
             fe.set_vring_kick(i, queue.kick)
 

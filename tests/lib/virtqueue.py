@@ -7,6 +7,7 @@ Spec: virtio 1.3, "Split Virtqueues".
 import os
 import struct
 import threading
+from collections import deque
 
 from vhost_user import new_eventfd
 
@@ -26,27 +27,37 @@ def fence():
 
 
 class Virtqueue:
-    """Ring memory, indices and the two eventfds of one queue."""
+    """Ring memory, indices and the two eventfds of one queue.
+
+    Chains must come back in the order in which they were offered, and descriptors are taken in
+    the order of the table: so VIRTIO_F_IN_ORDER may be negotiated.
+    """
+
+    packed = False
+    first_base = 0  # SET_VRING_BASE of a ring that starts
 
     def __init__(self, mem, size, event_idx=True, call=None):
         self.mem = mem
         self.size = size
         self.event_idx = event_idx
-        self.desc = mem.alloc_ring(16 * size, 16)
-        self.avail = mem.alloc_ring(6 + 2 * size, 2)
-        self.used = mem.alloc_ring(6 + 8 * size, 4)
         self.kick = new_eventfd()
         self.call = new_eventfd() if call is None else call
         self.err = new_eventfd()
         self.region = mem.home
+        self._alloc(mem)
         self.reset()
+
+    def _alloc(self, mem):
+        self.desc = mem.alloc_ring(16 * self.size, 16)
+        self.avail = mem.alloc_ring(6 + 2 * self.size, 2)
+        self.used = mem.alloc_ring(6 + 8 * self.size, 4)
 
     def reset(self):
         """What a driver does before it uses a queue for the first time."""
         self.mem.write(self.desc, bytes(16 * self.size))
         self.mem.write(self.avail, bytes(6 + 2 * self.size))
         self.mem.write(self.used, bytes(6 + 8 * self.size))
-        self.free = list(range(self.size - 1, -1, -1))
+        self.free = deque(range(self.size))
         self.inflight = {}
         self.next_avail = 0
         self.published = 0
@@ -58,6 +69,10 @@ class Virtqueue:
                 os.close(fd)
             except OSError:
                 pass  # a call descriptor shared with another queue
+
+    def base_in_memory(self):
+        """Where a front-end that looks at the ring would start it."""
+        return self.load16(self.avail + 2)
 
     def _u16(self, gpa):
         return (gpa - self.region.gpa) // 2
@@ -86,12 +101,12 @@ class Virtqueue:
         if indirect:
             table = self.mem.alloc(16 * len(bufs))
             ids = list(range(len(bufs)))
-            head = self.free.pop()
+            head = self.free.popleft()
             self.write_desc(head, table, 16 * len(bufs), F_INDIRECT)
             used = [head]
         else:
             assert len(self.free) >= len(bufs), "no free descriptors"
-            ids = used = [self.free.pop() for _ in bufs]
+            ids = used = [self.free.popleft() for _ in bufs]
             head = ids[0]
         for i, (gpa, length, writable) in enumerate(bufs):
             flags = F_WRITE if writable else 0
@@ -137,12 +152,17 @@ class Virtqueue:
         gpa = self.used + 4 + 8 * (self.last_used % self.size)
         head, length = USED_ELEM.unpack(self.mem.read(gpa, 8))
         self.last_used = (self.last_used + 1) & 0xFFFF
+        return self._returned(head)[1], length
+
+    def _returned(self, head):
+        """Take a chain back: its descriptors, and its token."""
         assert head in self.inflight, f"device returned head {head}, which it does not own"
+        assert head == next(iter(self.inflight)), f"device returned head {head} out of order"
         ids, token, (table, table_size) = self.inflight.pop(head)
-        self.free.extend(reversed(ids))
+        self.free.extend(ids)
         if table is not None:
             self.mem.free(table, table_size)
-        return token, length
+        return ids, token
 
     def arm(self):
         """Ask for an interrupt at the next used chain; true if one is there already."""

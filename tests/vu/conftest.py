@@ -46,12 +46,27 @@ def start_daemon(request):
             daemon.remove()
 
 
+def pytest_generate_tests(metafunc):
+    """Run the tests of a module over the ring formats that it names in RINGS."""
+    rings = getattr(metafunc.module, "RINGS", None)
+    chosen = any("ring" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if rings and not chosen and "ring" in metafunc.fixturenames:
+        metafunc.parametrize("ring", rings)
+
+
 @pytest.fixture
-def start_vm(start_daemon):
+def ring():
+    """The format of the VMs' rings: "split", "packed", or "mixed" for packed and split in turn."""
+    return "split"
+
+
+@pytest.fixture
+def start_vm(start_daemon, ring):
     """Start VMs; depends on start_daemon so that VMs go first at the end."""
     running = []
 
     def start(daemon, cid=None, **kw):
+        kw.setdefault("ring", ("packed", "split")[len(running) % 2] if ring == "mixed" else ring)
         vm = Vm(daemon.vm(cid), **kw)
         running.append(vm)
         return vm

@@ -12,6 +12,7 @@ from vsockpkt import (MAX_PAYLOAD, OP_CREDIT_REQUEST, OP_CREDIT_UPDATE, OP_REQUE
                       OP_SHUTDOWN, SHUT_BOTH, SHUT_RCV, SHUT_SEND)
 from waiting import until
 
+RINGS = ("split", "packed")
 CREDIT = (OP_CREDIT_UPDATE, OP_CREDIT_REQUEST)
 WAYS = pytest.mark.parametrize("way", ["host-first", "guest-first"])
 

@@ -14,6 +14,7 @@ from vsockpkt import (MAX_PAYLOAD, OP_CREDIT_REQUEST, OP_CREDIT_UPDATE, OP_REQUE
                       OP_RST, OP_RW)
 from waiting import Timeout, until
 
+RINGS = ("split", "packed")
 WINDOW = 262144
 ENDLESS = 16 << 20  # more than a window and what a host's socket buffers take
 CREDIT = (OP_CREDIT_UPDATE, OP_CREDIT_REQUEST)

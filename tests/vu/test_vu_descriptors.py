@@ -13,6 +13,7 @@ from vsockpkt import (HEADER_SIZE, MAX_PAYLOAD, OP_CREDIT_REQUEST, OP_CREDIT_UPD
                       OP_RESPONSE, OP_RST, OP_RW, OP_SHUTDOWN, SHUT_BOTH, Pkt)
 from waiting import until
 
+RINGS = ("split", "packed")
 CREDIT = (OP_CREDIT_UPDATE, OP_CREDIT_REQUEST)
 
 
@@ -338,13 +339,31 @@ def index_jump(queue):
     queue.next_avail += queue.size + 1
 
 
-BREAKS = [loop, self_loop, empty_loop, bad_next, bad_head, huge_head, unmapped, unmapped_end,
-          wrapping, giant_wrapping, indirect_loop, indirect_bad_next, indirect_nested,
+def indirect_behind(queue):
+    """Legal in a split ring."""
+    table = queue.mem.alloc(16)
+    queue.write_desc(0, queue.mem.alloc(64), 44, 0, table=table)
+    queue.write_desc(0, queue.mem.alloc(64), 44, F_NEXT, 1)
+    queue.write_desc(1, table, 16, F_INDIRECT)
+    queue.push_head(0)
+
+
+BREAKS = [loop, self_loop, empty_loop, unmapped, unmapped_end, wrapping, giant_wrapping,
           indirect_odd_length, indirect_empty, indirect_huge, indirect_unmapped,
-          readable_after_writable, index_jump]
+          readable_after_writable]
+# In tables of packed rings flags but WRITE mean nothing, and there are no heads and links.
+SPLIT_BREAKS = BREAKS + [bad_next, bad_head, huge_head, indirect_loop, indirect_bad_next,
+                         indirect_nested, index_jump]
+PACKED_BREAKS = BREAKS + [indirect_behind]
 
 
-@pytest.mark.parametrize("how", BREAKS, ids=lambda f: f.__name__)
+def over_rings(split, packed):
+    """Parameters ring and how."""
+    cases = [("split", how) for how in split] + [("packed", how) for how in packed]
+    return pytest.mark.parametrize("ring, how", cases, ids=[f"{r}-{h.__name__}" for r, h in cases])
+
+
+@over_rings(SPLIT_BREAKS, PACKED_BREAKS)
 def test_broken_tx_ring(start_daemon, start_vm, pattern, how):
     daemon = start_daemon(cids=(3, 4), args=["--threads", "1"])
     vm, other = start_vm(daemon, 3), start_vm(daemon, 4)
@@ -366,10 +385,8 @@ def test_broken_tx_ring(start_daemon, start_vm, pattern, how):
     assert inner.recv_exact(6) == b"mended"
 
 
-RX_BREAKS = [loop, bad_head, unmapped, indirect_nested, index_jump]
-
-
-@pytest.mark.parametrize("how", RX_BREAKS, ids=lambda f: f.__name__)
+@over_rings([loop, bad_head, unmapped, indirect_nested, index_jump],
+            [loop, unmapped, indirect_odd_length, indirect_behind])
 def test_broken_rx_ring(start_daemon, start_vm, pattern, how):
     daemon = start_daemon(cids=(3, 4), args=["--threads", "1"])
     vm, other = start_vm(daemon, 3, rx_count=0), start_vm(daemon, 4)

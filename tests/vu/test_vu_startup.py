@@ -7,13 +7,14 @@ import gsocket
 import orders
 import waiting
 from hostsock import stream
-from vhost_user import (EVENT_IDX, INDIRECT_DESC, NOTIFY_ON_EMPTY, P_CONFIG,
-                        P_CONFIGURE_MEM_SLOTS, P_MQ, P_REPLY_ACK, P_RESET_DEVICE,
-                        PROTOCOL_FEATURES, VERSION_1, Closed, FrontEnd, Nack)
+from vhost_user import (EVENT_IDX, IN_ORDER, INDIRECT_DESC, NOTIFICATION_DATA, NOTIFY_ON_EMPTY,
+                        P_CONFIG, P_CONFIGURE_MEM_SLOTS, P_MQ, P_REPLY_ACK, P_RESET_DEVICE,
+                        PROTOCOL_FEATURES, RING_PACKED, VERSION_1, Closed, FrontEnd, Nack)
 from virtqueue import drain_eventfd
 from vsockpkt import OP_RW, Pkt
 from waiting import until
 
+RINGS = ("split", "packed")
 ALL = pytest.mark.parametrize("order", orders.ALL, ids=lambda o: o.name)
 RESUMABLE = pytest.mark.parametrize(
     "order", [o for o in orders.ALL if o is not orders.Libkrun], ids=lambda o: o.name)
@@ -159,7 +160,7 @@ def test_driver_reset_after_daemon_restart(daemon, start_vm, pattern, order):
     """QEMU opens the socket again and starts in the middle of the protocol."""
     vm = start_vm(daemon, order=order, start=False)
     vm.order.offered = (VERSION_1 | EVENT_IDX | INDIRECT_DESC | NOTIFY_ON_EMPTY
-                        | PROTOCOL_FEATURES)
+                        | PROTOCOL_FEATURES | RING_PACKED)
     vm.fe = FrontEnd(vm.paths.socket)
     vm.order.reconnect(vm.fe, vm.guest)
     vm.guest.start()
@@ -179,9 +180,10 @@ def test_rings_filled_before_they_start(daemon, start_vm, pattern):
 def test_features_offered(daemon):
     with FrontEnd(daemon.vm().socket) as fe:
         features = fe.get_features()
-        for bit in (VERSION_1, EVENT_IDX, INDIRECT_DESC, NOTIFY_ON_EMPTY, PROTOCOL_FEATURES):
+        for bit in (VERSION_1, EVENT_IDX, INDIRECT_DESC, NOTIFY_ON_EMPTY, PROTOCOL_FEATURES,
+                    RING_PACKED, IN_ORDER):
             assert features & bit, f"{bit:#x} is missing in {features:#x}"
-        for bit in (26, 33, 40):  # LOG_ALL, ACCESS_PLATFORM, RING_RESET
+        for bit in (26, 33, 38, 40):  # LOG_ALL, ACCESS_PLATFORM, NOTIFICATION_DATA, RING_RESET
             assert not features >> bit & 1, f"bit {bit} must not be offered"
         protocol = fe.get_protocol_features()
         for bit in (P_CONFIG, P_MQ, P_REPLY_ACK, P_CONFIGURE_MEM_SLOTS, P_RESET_DEVICE):
@@ -191,6 +193,15 @@ def test_features_offered(daemon):
         fe.set_protocol_features(protocol)
         assert fe.get_queue_num() >= 3
         assert fe.get_max_mem_slots() >= 8
+
+
+def test_notification_data_is_accepted_unoffered(daemon, start_vm, pattern):
+    """The data is for the VMM's eyes; the front-end may pass its guest's features on as they are."""
+    vm = start_vm(daemon, start=False)
+    vm.order.driver_features = lambda guest: (
+        orders.Order.driver_features(vm.order, guest) | NOTIFICATION_DATA)
+    vm.boot()
+    exchange(daemon, vm.guest, pattern(20_000))
 
 
 def test_set_owner_twice(daemon):
