@@ -20,7 +20,10 @@ GROUPS = {FIRST: "red+green", SECOND: "green", STRANGER: "blue"}
 
 
 class World:
-    """One daemon, one guest per CID."""
+    """One daemon, one guest per CID.
+
+    device: what the guests have instead of QEMU's usual one: one name, or a dict of them by CID.
+    """
 
     def __init__(self, pair, groups=None, args=(), device=None):
         self.pair = pair
@@ -61,12 +64,16 @@ class World:
                 guest = None
             if guest is None:
                 self.guests[cid] = Guest(self.pair, self.dir, f"guest{cid}",
-                                         self.vm(cid).socket, cid, self.device,
+                                         self.vm(cid).socket, cid, self.device_of(cid),
                                          extra=self.network(cid))
                 fresh.append(self.guests[cid].start())
         for guest in fresh:
             guest.wait_ready()
         return [self.guests[cid] for cid in cids]
+
+    def device_of(self, cid):
+        """Return the device of one guest, None for the usual one."""
+        return self.device.get(cid) if isinstance(self.device, dict) else self.device
 
     def network(self, cid):
         """Return QEMU's arguments for a cable between the first two guests, or for none."""
