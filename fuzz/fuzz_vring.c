@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * fuzz_vring.c - libFuzzer harness for virtio/vring.c and virtio/gmem.c over
- * an arbitrary ring and arbitrary guest memory.
+ * fuzz_vring.c - libFuzzer harness for virtio/vring*.c and virtio/gmem.c over
+ * an arbitrary ring of either format and arbitrary guest memory.
  *
- * Input: the fields of struct input_head, then a script of that length, then
- * the image of the descriptor table, the available ring, the used ring and the
- * regions, one after the other; what is missing is zero. Each byte of the
- * script is an operation and its argument. Every part is a heap block of its
- * own, so that a step beyond any of them is seen.
+ * Input: a head (see guest_init()), then a script of the length it tells, then
+ * the image of the three parts of the ring and the regions, one after the
+ * other; what is missing is zero. Each byte of the script is an operation and
+ * its argument. Every part is a heap block of its own, so that a step beyond
+ * any of them is seen.
  *
  * Checked: what vring_pop() returns lies within the regions, fits the room it
  * was given and adds up; a broken ring stays broken; an error takes nothing.
@@ -38,6 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 	} while (0)
 
 #define MAX_LOG2_SIZE 8u
+#define PACKED 0x80u /* in the byte of the size, which is then 1 to 128 */
 #define MAX_REGIONS 6u
 #define HEAD_BYTES 6u
 
@@ -53,14 +54,16 @@ static const struct {
 struct guest {
 	uint32_t size;
 	uint64_t features;
-	uint16_t index;
+	uint32_t base;
 	struct vring_layout layout;
 	uint8_t *blocks[3 + MAX_REGIONS]; /* ring parts, then regions */
 	size_t bytes[3 + MAX_REGIONS];
 	struct gmem gmem;
 	struct vring vr;
+	bool packed;
 	uint16_t popped; /* newest ones that may be given back */
 	uint16_t head;   /* of the newest */
+	uint32_t place;  /* packed: of the driver, in two laps */
 };
 
 static struct iovec pieces[VRING_MAX_PIECES];
@@ -178,13 +181,27 @@ static uint8_t *block_from(struct guest *g, size_t i, size_t bytes, const uint8_
 static void guest_init(struct guest *g, const uint8_t *head, const uint8_t *image, size_t left)
 {
 	size_t n = 1 + head[1] % MAX_REGIONS;
+	struct vring_extent extent;
 
 	*g = (struct guest){ .size = 1u << head[0] % (MAX_LOG2_SIZE + 1) };
 	g->features = (uint64_t)head[2] << VIRTIO_F_NOTIFY_ON_EMPTY_BIT;
-	g->index = le16_load(head + 4);
-	g->layout.desc = block_from(g, 0, 16 * (size_t)g->size, &image, &left);
-	g->layout.avail = block_from(g, 1, 6 + 2 * (size_t)g->size, &image, &left);
-	g->layout.used = block_from(g, 2, 6 + 8 * (size_t)g->size, &image, &left);
+	g->packed = head[0] & PACKED;
+	if (g->packed) {
+		g->size = 1 + head[0] % PACKED;
+		g->features |= bit64(VIRTIO_F_RING_PACKED_BIT);
+	}
+	extent = vring_extent(g->size, g->features);
+	g->base = le16_load(head + 4);
+	if (g->packed) {
+		uint32_t offset = (g->base & VRING_PACKED_OFFSET_MASK) % g->size;
+		uint32_t wire = offset | (g->base & VRING_PACKED_WRAP);
+
+		g->base = wire | wire << 16;
+		g->place = wire & VRING_PACKED_WRAP ? offset : offset + g->size;
+	}
+	g->layout.desc = block_from(g, 0, extent.desc, &image, &left);
+	g->layout.avail = block_from(g, 1, extent.avail, &image, &left);
+	g->layout.used = block_from(g, 2, extent.used, &image, &left);
 	for (size_t i = 0; i < n; i++) {
 		struct gmem_region region = {
 			.gpa = regions[i].gpa,
@@ -195,11 +212,12 @@ static void guest_init(struct guest *g, const uint8_t *head, const uint8_t *imag
 
 		check(gmem_insert(&g->gmem, &region) == 0);
 	}
-	check(vring_start(&g->vr, g->size, &g->layout, &g->gmem, g->index, g->features) == 0);
+	check(vring_start(&g->vr, g->size, &g->layout, &g->gmem, g->base, g->features) == 0);
 }
 
 static void guest_fini(struct guest *g)
 {
+	vring_stop(&g->vr);
 	for (size_t i = 0; i < array_size(g->blocks); i++)
 		free(g->blocks[i]);
 	gmem_fini(&g->gmem);
@@ -244,12 +262,16 @@ static void pop(struct guest *g, size_t max)
 	int rc = vring_pop(&g->vr, &chain, pieces, max);
 
 	if (rc == 1) {
-		check(!before.broken && chain.head < g->size);
+		check(!before.broken && (g->packed || chain.head < g->size));
 		check((uint64_t)chain.readable + chain.writable <= max);
 		check(check_pieces(g, pieces, chain.readable, false) == chain.readable_bytes);
 		check(check_pieces(g, pieces + chain.readable, chain.writable, true) ==
 		      chain.writable_bytes);
-		check(g->vr.next_avail == (uint16_t)(before.next_avail + 1));
+		if (g->packed)
+			check((uint16_t)(g->vr.n_popped - g->vr.n_pushed) <= g->size &&
+			      g->vr.n_popped == (uint16_t)(before.n_popped + 1));
+		else
+			check(g->vr.next_avail == (uint16_t)(before.next_avail + 1));
 		g->head = chain.head;
 		g->popped++;
 		return;
@@ -264,18 +286,28 @@ static void pop(struct guest *g, size_t max)
 static void drive(struct guest *g, uint8_t arg)
 {
 	uint8_t *avail = g->blocks[1];
-	uint16_t idx = le16_load(avail + VRING_AVAIL_IDX);
 
-	le16_store(avail + VRING_AVAIL_IDX, (uint16_t)(idx + arg));
+	if (!g->packed)
+		le16_store(avail + VRING_AVAIL_IDX,
+			   (uint16_t)(le16_load(avail + VRING_AVAIL_IDX) + arg));
+	for (; g->packed && arg > 0; arg--) {
+		uint8_t *flags = g->blocks[0] + g->place % g->size * (size_t)16 + 14;
+		uint16_t rest = le16_load(flags) &
+				(uint16_t) ~(VRING_PACKED_DESC_F_AVAIL | VRING_PACKED_DESC_F_USED);
+
+		le16_store(flags, rest | (g->place < g->size ? VRING_PACKED_DESC_F_AVAIL
+							     : VRING_PACKED_DESC_F_USED));
+		g->place = (g->place + 1) % (2 * g->size);
+	}
 }
 
 static void restart(struct guest *g)
 {
-	uint16_t next_avail = g->vr.next_avail;
+	uint32_t base = vring_base(&g->vr);
 
 	vring_stop(&g->vr);
-	check(g->vr.next_avail == next_avail && vring_available(&g->vr) == 0);
-	check(vring_start(&g->vr, g->size, &g->layout, &g->gmem, next_avail, g->features) == 0);
+	check(vring_base(&g->vr) == base && vring_available(&g->vr) == 0);
+	check(vring_start(&g->vr, g->size, &g->layout, &g->gmem, base, g->features) == 0);
 	g->popped = 0;
 }
 

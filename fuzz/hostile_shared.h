@@ -40,6 +40,19 @@ static inline uint64_t shared_load64(const void *p)
 	return v;
 }
 
+static inline uint32_t shared_load32(const void *p)
+{
+	uint32_t v = __atomic_load_n((const uint32_t *)p, __ATOMIC_RELAXED);
+
+	hostile_loaded((uintptr_t)p, sizeof(v));
+	return v;
+}
+
+static inline uint64_t shared_load64_acquire(const void *p)
+{
+	return shared_load64(p);
+}
+
 static inline void shared_store16(void *p, uint16_t v)
 {
 	__atomic_store_n((uint16_t *)p, v, __ATOMIC_RELAXED);
@@ -53,6 +66,16 @@ static inline void shared_store16_release(void *p, uint16_t v)
 static inline void shared_store32(void *p, uint32_t v)
 {
 	__atomic_store_n((uint32_t *)p, v, __ATOMIC_RELAXED);
+}
+
+static inline void shared_store64(void *p, uint64_t v)
+{
+	__atomic_store_n((uint64_t *)p, v, __ATOMIC_RELAXED);
+}
+
+static inline void shared_store64_release(void *p, uint64_t v)
+{
+	__atomic_store_n((uint64_t *)p, v, __ATOMIC_RELEASE);
 }
 
 static inline void shared_fence(void)
