@@ -9,6 +9,8 @@ import hostside
 import pytest
 import world as worlds
 
+RING_PACKED, IN_ORDER = 34, 35
+
 
 @pytest.fixture(scope="module")
 def generic_world(request, pair):
@@ -30,6 +32,13 @@ def test_cid_is_read_from_the_daemon(generic):
     """The driver finds its CID in the configuration space."""
     _world, guest = generic
     assert guest.call("local_cid").result() == worlds.FIRST
+
+
+def test_ring_features(generic):
+    """Packed rings, and in-order use where the guest's kernel knows it."""
+    world, guest = generic
+    wanted = {RING_PACKED, IN_ORDER} if world.pair.kernel_version >= (7, 0) else {RING_PACKED}
+    assert guest.vsock_features() >= wanted
 
 
 @pytest.mark.parametrize("direction", ("to_guest", "to_host"))

@@ -27,17 +27,10 @@ def packed(packed_world):
     return packed_world, packed_world.ensure(worlds.FIRST)[0]
 
 
-def negotiated(guest):
-    """Return the feature bits of the guest's vsock driver."""
-    path = "/sys/bus/virtio/drivers/vmw_vsock_virtio_transport/virtio*/features"
-    text = guest.run(f"cat {path}").out.decode().strip()
-    return {bit for bit, value in enumerate(text) if value == "1"}
-
-
 def test_rings_are_packed(packed):
     """Otherwise the other tests show nothing."""
     _world, guest = packed
-    assert RING_PACKED in negotiated(guest)
+    assert RING_PACKED in guest.vsock_features()
 
 
 @pytest.mark.parametrize("direction", ("to_guest", "to_host"))
@@ -63,7 +56,7 @@ def test_one_large_write(packed):
 def test_sibling_with_split_rings(packed_world, server):
     """Bytes each way between a guest with packed and one with split rings."""
     guests = {guest.cid: guest for guest in packed_world.ensure(worlds.FIRST, worlds.SECOND)}
-    assert RING_PACKED not in negotiated(guests[worlds.SECOND])
+    assert RING_PACKED not in guests[worlds.SECOND].vsock_features()
     one = guests.pop(server)
     (other,) = guests.values()
     serving, calling = packed_world.between(
@@ -99,6 +92,6 @@ def test_reboot(packed):
     assert sock.recv(5) == b"hello"
     guest.reboot()
     assert hostside.ending(sock) in ("EOF", "RESET")
-    assert RING_PACKED in negotiated(guest)
+    assert RING_PACKED in guest.vsock_features()
     inside, outside = world.to_host(guest, ("source", {"total": 100_000}), ("sink", {}))
     assert outside == {"bytes": 100_000, "sha256": inside["sent"]}

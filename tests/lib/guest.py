@@ -125,6 +125,11 @@ class Guest:
         """Start a function of lib/peer.py in the guest; Process.result() gives its value."""
         return self.agent.request("call", {"func": func, "args": args})
 
+    def vsock_features(self):
+        """Return the feature bits that the vsock driver and its device have agreed on."""
+        text = self.run("cat /sys/bus/virtio/drivers/vmw_vsock_virtio_transport/virtio*/features")
+        return {bit for bit, value in enumerate(text.out.decode().strip()) if value == "1"}
+
     def load(self, *modules):
         """Insert kernel modules."""
         self.run(["load", *modules])

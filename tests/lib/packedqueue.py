@@ -145,7 +145,8 @@ class PackedVirtqueue(Virtqueue):
         if not self.inflight or not self._is_used(self.used_place):
             return None
         fence()
-        length, ident, flags = struct.unpack("<IHH", self.mem.read(self._at(self.used_place) + 8, 8))
+        used = self.mem.read(self._at(self.used_place) + 8, 8)
+        length, ident, flags = struct.unpack("<IHH", used)
         assert bool(flags & F_WRITE) == bool(length), f"flags {flags:#x} for length {length}"
         self.last_used = (self.last_used + 1) & 0xFFFF
         ids, token = self._returned(ident)

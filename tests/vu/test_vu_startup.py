@@ -196,7 +196,7 @@ def test_features_offered(daemon):
 
 
 def test_notification_data_is_accepted_unoffered(daemon, start_vm, pattern):
-    """The data is for the VMM's eyes; the front-end may pass its guest's features on as they are."""
+    """The data is for the VMM's eyes; a front-end may pass its guest's features on as they are."""
     vm = start_vm(daemon, start=False)
     vm.order.driver_features = lambda guest: (
         orders.Order.driver_features(vm.order, guest) | NOTIFICATION_DATA)
@@ -297,6 +297,16 @@ def test_region_that_was_removed_is_not_used(start_daemon, start_vm):
 def test_queue_size(daemon, start_vm, pattern, size, event_idx):
     vm = start_vm(daemon, queue_size=size, event_idx=event_idx)
     exchange(daemon, vm.guest, pattern(60_000 if size < 16 else 300_000))
+
+
+@pytest.mark.parametrize("ring", ["packed"])
+@pytest.mark.parametrize("size", [3, 100, 1023])
+def test_packed_queue_of_any_size(daemon, start_vm, pattern, size):
+    vm = start_vm(daemon, queue_size=size)
+    exchange(daemon, vm.guest, pattern(60_000 if size < 16 else 300_000))
+    vm.stop()
+    vm.cont()
+    exchange(daemon, vm.guest, pattern(60_000), (1025, 2049))
 
 
 def test_largest_queue(start_daemon, start_vm, pattern):
