@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * device_guest.h - part of fuzz_device.c: the guest, its rings and a kernel that
- * keeps the protocol on honest port pairs and checks what it is sent.
+ * device_guest.h - part of fuzz_device.c: the guest, a kernel that keeps the
+ * protocol on honest port pairs and checks what it is sent.
  */
 #ifndef FUZZ_DEVICE_GUEST_H
 #define FUZZ_DEVICE_GUEST_H
@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/le.h"
-#include "device_world.h"
+#include "device_ring.h"
 
 #ifdef FUZZ_TRACE /* to understand a finding */
 static inline void trace(const struct side *s, const char *what, const struct pkt *p)
@@ -27,131 +27,6 @@ static inline void trace(const struct side *s, const char *what, const struct pk
 	(void)p;
 }
 #endif
-
-/* --- rings --- */
-
-static inline void ring_reset(struct driver_ring *r)
-{
-	memset(r->desc, 0, 16 * (size_t)r->size);
-	memset(r->avail, 0, 6 + 2 * (size_t)r->size);
-	memset(r->used, 0, 6 + 8 * (size_t)r->size);
-	memset(r->chain, 0, sizeof(r->chain));
-	r->avail_idx = r->shown = r->used_idx = 0;
-	r->free_count = (uint16_t)r->size;
-	for (uint16_t i = 0; i < r->size; i++)
-		r->free[i] = i;
-	r->called = false;
-	r->dead = false;
-}
-
-/** One descriptor's memory; @content NULL: for the device to write. */
-struct piece {
-	uint32_t bytes;
-	const uint8_t *content;
-};
-
-static inline bool ring_add(struct side *s, unsigned int index, const struct piece *pieces,
-			    uint8_t count)
-{
-	struct driver_ring *r = &s->ring[index];
-	uint64_t base = index == VSOCK_RING_RX ? 0 : MAX_RING * RX_AREA;
-	uint64_t area = index == VSOCK_RING_RX ? RX_AREA : TX_AREA;
-	uint16_t next = 0;
-
-	if (r->free_count < count || r->dead)
-		return false;
-	for (uint8_t i = count; i-- > 0;) {
-		uint16_t at = r->free[--r->free_count];
-		uint8_t *d = r->desc + 16 * (size_t)at;
-		uint16_t flags = index == VSOCK_RING_RX ? VRING_DESC_F_WRITE : 0;
-
-		check(pieces[i].bytes <= area);
-		if (i + 1 < count)
-			flags |= VRING_DESC_F_NEXT;
-		le64_store(d, base + at * area);
-		le32_store(d + 8, pieces[i].bytes);
-		le16_store(d + 12, flags);
-		le16_store(d + 14, next);
-		if (pieces[i].content)
-			memcpy(s->memory + base + at * area, pieces[i].content, pieces[i].bytes);
-		else
-			memset(s->memory + base + at * area, 0xa5, min_u32(44, pieces[i].bytes));
-		next = at;
-	}
-	r->chain[next] = count;
-	le16_store(r->avail + 4 + 2 * (size_t)(r->avail_idx++ & (r->size - 1)), next);
-	return true;
-}
-
-static inline void ring_publish(struct side *s, unsigned int index)
-{
-	struct driver_ring *r = &s->ring[index];
-	uint16_t old = r->shown;
-	uint16_t event;
-
-	if (r->dead || old == r->avail_idx)
-		return;
-	le16_store(r->avail + 2, r->avail_idx);
-	r->shown = r->avail_idx;
-	while_publishing(s);
-	event = le16_load(r->used + 4 + 8 * (size_t)r->size);
-	if (s->event_idx ? (uint16_t)(r->shown - event - 1) < (uint16_t)(r->shown - old)
-			 : (le16_load(r->used) & 1) == 0)
-		schedule_side(s);
-}
-
-/* The next used chain. Return: its head, or -1. */
-static inline int ring_take(struct driver_ring *r, uint32_t *len)
-{
-	const uint8_t *e = r->used + 4 + 8 * (size_t)(r->used_idx & (r->size - 1));
-	uint16_t behind = (uint16_t)(le16_load(r->used + 2) - r->used_idx);
-	uint32_t head = le32_load(e);
-
-	check(behind <= r->size);
-	if (behind == 0)
-		return -1;
-	check(head < r->size && r->chain[head] > 0);
-	*len = le32_load(e + 4);
-	r->used_idx++;
-	return (int)head;
-}
-
-/* Ask for a notification. Return: whether something came meanwhile. */
-static inline bool ring_arm(struct side *s, struct driver_ring *r)
-{
-	if (s->event_idx)
-		le16_store(r->avail + 4 + 2 * (size_t)r->size, r->used_idx);
-	return le16_load(r->used + 2) != r->used_idx;
-}
-
-static inline void ring_release(struct driver_ring *r, int head)
-{
-	uint16_t at = (uint16_t)head;
-
-	for (uint8_t n = r->chain[head]; n > 0; n--) {
-		r->free[r->free_count++] = at;
-		at = le16_load(r->desc + 16 * (size_t)at + 14);
-	}
-	r->chain[head] = 0;
-}
-
-/* The bytes of a used RX buffer, in order. */
-static inline uint32_t ring_read(const struct side *s, int head, uint8_t *out, uint32_t len)
-{
-	const struct driver_ring *r = &s->ring[VSOCK_RING_RX];
-	uint16_t at = (uint16_t)head;
-	uint32_t done = 0;
-
-	for (uint8_t n = r->chain[head]; n > 0 && done < len; n--) {
-		const uint8_t *d = r->desc + 16 * (size_t)at;
-		uint32_t part = min_u32(le32_load(d + 8), len - done);
-
-		memcpy(out + done, s->memory + le64_load(d), part);
-		done += part;
-		at = le16_load(d + 14);
-	}
-	return done;
-}
 
 /* --- sending --- */
 

@@ -135,7 +135,7 @@ static inline void set_ring(struct side *s, unsigned int index, struct vring *vr
 static inline void start_ring(struct side *s, unsigned int index)
 {
 	struct driver_ring *r = &s->ring[index];
-	struct vring_layout layout = { r->desc, r->avail, r->used };
+	struct vring_layout layout = { r->packed ? r->ring : r->desc, r->avail, r->used };
 
 	if (is_running(s, index))
 		return;
@@ -165,7 +165,7 @@ static inline void reboot(struct side *s)
 		s->flows[i].used = true;
 	for (unsigned int i = 0; i < 2; i++) {
 		ring_reset(&s->ring[i]);
-		s->ring[i].vr.base = 0;
+		s->ring[i].vr.base = ring_first_base(&s->ring[i]);
 		start_ring(s, i);
 	}
 }

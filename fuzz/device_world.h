@@ -70,6 +70,12 @@ struct driver_ring {
 	uint8_t *desc;
 	uint8_t *avail;
 	uint8_t *used;
+	uint8_t *ring; /* packed; NULL: split */
+	bool packed;
+	uint16_t first_flags; /* of the batch that is not shown yet */
+	uint32_t place;       /* packed: as in virtio/vring_packed.c */
+	uint32_t shown_place; /* place at the last publish */
+	uint32_t used_place;
 	uint16_t avail_idx;
 	uint16_t shown; /* avail_idx at the last publish */
 	uint16_t used_idx;

@@ -99,8 +99,7 @@ static void control_ring(struct side *s, uint8_t what)
 	if (what >= 240) {
 		reboot(s);
 	} else if (what >= 232 && !r->dead) {
-		r->dead = true;
-		le16_store(r->avail + 2, (uint16_t)(r->avail_idx + r->size + 1));
+		ring_break(r);
 		schedule_side(s);
 	} else if (what & 2) {
 		stop_ring(s, index);
@@ -311,10 +310,15 @@ static void new_ring(struct side *s, unsigned int index, uint32_t size)
 {
 	struct driver_ring *r = &s->ring[index];
 
+	struct vring_extent extent = vring_extent(size, s->features);
+
 	r->size = size;
-	r->desc = exactly(16 * (size_t)size);
-	r->avail = exactly(6 + 2 * (size_t)size);
-	r->used = exactly(6 + 8 * (size_t)size);
+	r->packed = s->features & PACKED;
+	r->desc = exactly(extent.desc);
+	r->avail = exactly(extent.avail);
+	r->used = exactly(extent.used);
+	r->ring = r->packed ? exactly(extent.desc) : NULL;
+	r->vr.base = ring_first_base(r);
 	ring_reset(r);
 }
 
@@ -346,6 +350,8 @@ static void side_init(struct world *w, int i, const uint8_t *head)
 	s->event_idx = head[2] >> i & 1;
 	s->volunteers = head[2] >> (2 + i) & 1;
 	s->features = s->event_idx ? bit64(VIRTIO_F_EVENT_IDX_BIT) : 0;
+	if (head[0] >> (4 * i + 3) & 1)
+		s->features |= PACKED;
 	s->memory = region.hva = memory[i];
 	check(gmem_insert(&s->gmem, &region) == 0);
 	new_ring(s, VSOCK_RING_RX, 4u << (head[3] >> 4 * i & 3) % 5);
@@ -360,6 +366,7 @@ static void side_fini(struct side *s)
 		free(s->ring[i].desc);
 		free(s->ring[i].avail);
 		free(s->ring[i].used);
+		free(s->ring[i].ring);
 	}
 	gmem_fini(&s->gmem);
 }

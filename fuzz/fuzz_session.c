@@ -30,6 +30,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+#define PACKED (UINT64_C(1) << VIRTIO_F_RING_PACKED_BIT)
+#define FOR_PACKED 0x40u /* in an argument: what only fits a packed ring */
 #define check(condition)          \
 	do {                      \
 		if (!(condition)) \
@@ -149,7 +151,8 @@ static void closed(void *ctx, const char *reason)
 }
 
 static const struct vu_device_ops ops = {
-	.features = UINT64_C(1) << VIRTIO_F_VERSION_1_BIT | UINT64_C(1) << VIRTIO_F_EVENT_IDX_BIT,
+	.features = UINT64_C(1) << VIRTIO_F_VERSION_1_BIT | UINT64_C(1) << VIRTIO_F_EVENT_IDX_BIT |
+		    PACKED,
 	.max_queue_size = 256,
 	.config_read = config_read,
 	.lock = lock,
@@ -224,15 +227,25 @@ static void make_sense(const struct rig *r, struct message *m, uint32_t request,
 			add_fd(r, m, 1 + (b >> 1) % 7 / 5);
 		break;
 	case VU_SET_VRING_NUM:
-		add_u64(m, a % VU_MAX_RINGS | (uint64_t)1 << (32 + b % 10));
+		if (a & FOR_PACKED)
+			add_u64(m, a % VU_MAX_RINGS | (uint64_t)b << 32);
+		else
+			add_u64(m, a % VU_MAX_RINGS | (uint64_t)1 << (32 + b % 10));
 		break;
 	case VU_SET_VRING_BASE:
+		if (a & FOR_PACKED) {
+			add_u64(m, a % VU_MAX_RINGS | (uint64_t)(0x80008000 | b * 0x10001u) << 32);
+			break;
+		}
+		add_u64(m, a % VU_MAX_RINGS | (uint64_t)b << 32);
+		break;
 	case VU_GET_VRING_BASE:
 	case VU_SET_VRING_ENABLE:
 		add_u64(m, a % VU_MAX_RINGS | (uint64_t)b << 32);
 		break;
 	case VU_SET_FEATURES:
-		add_u64(m, ops.features | (uint64_t)(a & 1) << VU_F_PROTOCOL_FEATURES_BIT);
+		add_u64(m, (a & FOR_PACKED ? ops.features : ops.features & ~PACKED) |
+				   (uint64_t)(a & 1) << VU_F_PROTOCOL_FEATURES_BIT);
 		break;
 	case VU_SET_PROTOCOL_FEATURES:
 		add_u64(m, a & 1 ? 0x8209 : 0);
