@@ -14,7 +14,7 @@ struct totals {
 	struct side *side;
 	uint64_t spilt;
 	uint32_t conns;
-	uint32_t handshakes;
+	uint32_t half_open[2];
 	uint32_t owing;
 	uint32_t reading;
 	long timers;
@@ -42,19 +42,21 @@ static inline void check_conn(void *ctx, struct conn *conn)
 	uint32_t held = buf_length(&conn->spill);
 	bool closed = conn->state == CONN_CLOSING || conn->state == CONN_RESET;
 	bool hidden = conn->state == CONN_HANDSHAKE || conn->state == CONN_ORPHAN;
+	bool waits = conn->state == CONN_HANDSHAKE || conn->state == CONN_REQUESTED;
 
 	check(held <= t->side->device.window);
 	check(credit_in_held(&conn->in) <= t->side->device.window);
 	check(k->open == !closed && conn->in_table == !hidden);
 	check((conn->owes != 0) == !list_empty(&conn->ctl));
 	check(conn->state != CONN_RESET || conn->owes == CONN_OWES_RST);
-	check(!list_empty(&conn->data) == (conn->state == CONN_HANDSHAKE || is_to_be_read(conn)));
+	check(!list_empty(&conn->data) == (waits || is_to_be_read(conn)));
 	check(!needs_timer(conn) || k->timer);
 	check(held == 0 || (!closed && k->wants_room && !k->fatal));
 	check(conn->state != CONN_ORPHAN || held > 0);
 	t->spilt += held;
 	t->conns++;
-	t->handshakes += conn->state == CONN_HANDSHAKE;
+	check(conn->half_open == (waits || conn->state == CONN_CONNECTING));
+	t->half_open[conn->by_guest] += conn->half_open;
 	t->owing += conn->owes != 0;
 	t->reading += is_to_be_read(conn);
 	t->timers += k->timer;
@@ -104,12 +106,15 @@ static inline long check_device(struct side *s)
 	struct totals t = { .side = s };
 
 	conntab_each(&d->conns, check_conn, &t);
-	check(t.spilt == d->spill_bytes && t.conns == d->conns.used);
-	check(t.handshakes == d->handshake_count && t.handshakes == length(&d->handshakes));
+	check(t.conns == d->conns.used && t.conns == quota_used(&d->open));
+	check(t.half_open[0] == d->half_open[0] && t.half_open[0] == length(&d->waiting));
+	check(t.half_open[1] == d->half_open[1]);
 	check(t.owing == length(&d->ctl) && t.reading == length(&d->data));
 	check(d->rst_count <= DEVICE_MAX_RSTS);
 	check(!d->batch.conn && !d->sibling.peer && !s->locked);
-	check(check_inbox(s) == s->other->device.kept_by_siblings);
+	/* the other guest's bytes, here and at its own host side */
+	s->kept = check_inbox(s);
+	s->spilt = t.spilt;
 	return t.timers;
 }
 
@@ -117,6 +122,9 @@ static inline void check_world(struct world *w)
 {
 	check(w->held == 0);
 	check(check_device(&w->side[0]) + check_device(&w->side[1]) == w->timers);
+	for (int i = 0; i < 2; i++)
+		check(quota_used(&w->side[i].device.buffered) ==
+		      w->side[i].spilt + w->side[1 - i].kept);
 }
 
 /* --- the end --- */

@@ -41,6 +41,12 @@ static inline void env_guest_error(void *ctx, const char *what)
 	check(what && *what);
 }
 
+static inline void env_limit_reached(void *ctx, const char *option, const char *effect)
+{
+	(void)ctx;
+	check(option && *option && effect && *effect);
+}
+
 static inline void env_probe_later(void *ctx, uint32_t delay_ms)
 {
 	check(delay_ms > 0);
@@ -83,6 +89,7 @@ static const struct device_env env = {
 	.notify = env_notify,
 	.ring_broken = env_ring_broken,
 	.guest_error = env_guest_error,
+	.limit_reached = env_limit_reached,
 	.probe_later = env_probe_later,
 	.sibling = env_sibling,
 	.lock = env_lock,

@@ -99,6 +99,8 @@ struct side {
 	struct gmem gmem;
 	struct driver_ring ring[2];
 	struct device device;
+	uint64_t spilt; /* bytes of this guest at its host side */
+	uint64_t kept;  /* bytes of the other guest in this one's inbox */
 	struct scratch *scratch;
 	struct flow flows[FLOWS]; /* flow_at() */
 	bool scheduled;

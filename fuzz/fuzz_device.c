@@ -337,7 +337,9 @@ static void side_init(struct world *w, int i, const uint8_t *head)
 		.random = head[7],
 		.guest_cid = FIRST_CID + (uint32_t)i,
 		.window = 4096u << (head[0] >> 4 * i & 7),
-		.max_conns = 1 + head[1] % 48u,
+		.max_half_open = 1 + head[1] % 48u / 2,
+		.open = { .name = "open", .max = 1 + head[1] % 48u },
+		.buffered = { .name = "buffered", .max = 64u << 20 },
 	};
 	struct gmem_region region = { .gpa = 0, .uva = 1u << 30, .size = MEMORY_BYTES };
 

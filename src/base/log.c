@@ -2,7 +2,7 @@
 /*
  * log.c - levelled, object-tagged lines on stderr.
  *
- * The level is the one mutable global of the program. A line is built on the
+ * Level and rate are the only mutable globals, but for fault.c's. A line is built on the
  * stack and leaves in one write(2), so lines of several threads never mix.
  * Allocates nothing, changes nothing a caller can see (errno included).
  */
@@ -30,10 +30,16 @@ static const struct {
 _Static_assert(array_size(log_levels) == LOG_LEVEL_COUNT, "every level has a name");
 
 static int log_shown_level = LOG_NOTICE;
+static uint32_t log_rate = LOG_DEFAULT_RATE;
 
 void log_set_level(enum log_level level)
 {
 	__atomic_store_n(&log_shown_level, (int)level, __ATOMIC_RELAXED);
+}
+
+void log_set_rate(uint32_t lines)
+{
+	__atomic_store_n(&log_rate, lines, __ATOMIC_RELAXED);
 }
 
 bool log_enabled(enum log_level level)
@@ -153,21 +159,19 @@ static void log_put_prefix(struct log_text *text, enum log_level level, const ch
 		log_put(text, ": ", 2);
 }
 
-void log_line(enum log_level level, const char *tag, const char *fmt, ...)
+static printf_like(3, 0)
+void log_vline(enum log_level level, const char *tag, const char *fmt, va_list args)
 {
 	int saved_errno = errno;
 	char message[LOG_LINE_MAX];
 	char line[LOG_LINE_MAX];
 	struct log_text text = { .bytes = line, .room = sizeof(line) - sizeof(log_ellipsis) };
-	va_list args;
 	int wanted;
 	ssize_t written;
 
 	if (!log_enabled(level))
 		return;
-	va_start(args, fmt);
 	wanted = vsnprintf(message, sizeof(message), fmt, args);
-	va_end(args);
 
 	log_put_prefix(&text, level, tag);
 	/* Only an encoding error of %ls or a result over 2 GiB fail. */
@@ -184,13 +188,25 @@ void log_line(enum log_level level, const char *tag, const char *fmt, ...)
 	errno = saved_errno;
 }
 
+void log_line(enum log_level level, const char *tag, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	log_vline(level, tag, fmt, args);
+	va_end(args);
+}
+
 bool log_limit_pass(struct log_limit *limit, uint64_t now_ms, uint32_t *suppressed)
 {
+	uint64_t burst = (uint64_t)__atomic_load_n(&log_rate, __ATOMIC_RELAXED) *
+			 (LOG_LIMIT_INTERVAL_MS / 1000);
+
 	if (now_ms > limit->refilled_ms && now_ms - limit->refilled_ms >= LOG_LIMIT_INTERVAL_MS) {
 		limit->refilled_ms = now_ms;
 		limit->spent = 0;
 	}
-	if (limit->spent >= LOG_LIMIT_BURST) {
+	if (limit->spent >= burst) {
 		if (limit->suppressed < UINT32_MAX)
 			limit->suppressed++;
 		return false;
@@ -199,4 +215,19 @@ bool log_limit_pass(struct log_limit *limit, uint64_t now_ms, uint32_t *suppress
 	*suppressed = limit->suppressed;
 	limit->suppressed = 0;
 	return true;
+}
+
+void log_limited(struct log_limit *limit, uint64_t now_ms, enum log_level level, const char *tag,
+		 const char *fmt, ...)
+{
+	uint32_t suppressed;
+	va_list args;
+
+	if (!log_enabled(level) || !log_limit_pass(limit, now_ms, &suppressed))
+		return;
+	if (suppressed > 0)
+		log_line(level, tag, "%u lines of this kind were not shown", suppressed);
+	va_start(args, fmt);
+	log_vline(level, tag, fmt, args);
+	va_end(args);
 }

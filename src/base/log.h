@@ -85,6 +85,12 @@ void log_line(enum log_level level, const char *tag, const char *fmt, ...) print
  */
 const char *log_quote(char *out, size_t size, const void *bytes, size_t len);
 
+/** Lines per second and object that peers can cause (default LOG_DEFAULT_RATE).
+ *  Context: start-up, or any thread later (one relaxed store). */
+void log_set_rate(uint32_t lines);
+
+#define LOG_DEFAULT_RATE 2u
+
 /** Token bucket for the lines one object may cause; zero-initialised is full. */
 struct log_limit {
 	uint64_t refilled_ms; /* monotonic time of the last refill */
@@ -92,8 +98,7 @@ struct log_limit {
 	uint32_t suppressed;  /* lines not shown since the last shown one */
 };
 
-#define LOG_LIMIT_BURST 10u /* lines per interval and object */
-#define LOG_LIMIT_INTERVAL_MS 5000u
+#define LOG_LIMIT_INTERVAL_MS 5000u /* what a burst may use up at once is its share of this */
 
 /**
  * log_limit_pass() - Take a token
@@ -104,5 +109,14 @@ struct log_limit {
  * Return: whether the line may be shown
  */
 bool log_limit_pass(struct log_limit *limit, uint64_t now_ms, uint32_t *suppressed) must_use;
+
+/**
+ * log_limited() - Write a line that a peer caused, if its object has a token left
+ *
+ * Says before it how many lines were not shown since the last one. Otherwise
+ * like log_limit_pass() and log_line().
+ */
+void log_limited(struct log_limit *limit, uint64_t now_ms, enum log_level level, const char *tag,
+		 const char *fmt, ...) printf_like(5, 6);
 
 #endif

@@ -52,6 +52,9 @@ int config_add_vm(struct config_draft *draft, struct vm_draft **vm)
 		.vm.guest_cid = CONFIG_DEFAULT_GUEST_CID,
 		.vm.tx_buffer_size = CONFIG_DEFAULT_TX_BUFFER_SIZE,
 		.vm.queue_size = CONFIG_DEFAULT_QUEUE_SIZE,
+		.vm.max_connections = CONFIG_MAX_CONNECTIONS,
+		.vm.max_half_open = CONFIG_DEFAULT_MAX_HALF_OPEN,
+		.vm.max_buffered = CONFIG_DEFAULT_MAX_BUFFERED,
 	};
 	*vm = grown;
 	return 0;
@@ -71,12 +74,17 @@ static uint32_t usable_cpus(void)
 	return online < (long)CONFIG_MAX_THREADS ? (uint32_t)online : CONFIG_MAX_THREADS;
 }
 
+/* The globals that hold the value of a key: an option overrides the file. */
+static const struct config_globals *globals_of(const struct config_draft *draft,
+					       enum config_key_id key)
+{
+	return draft->by_option.marks.given[key] ? &draft->by_option : &draft->by_file;
+}
+
 static uint32_t thread_count(const struct config_draft *draft)
 {
-	uint32_t threads = draft->by_file.threads;
+	uint32_t threads = globals_of(draft, KEY_THREADS)->threads;
 
-	if (draft->by_option.marks.given[KEY_THREADS])
-		threads = draft->by_option.threads;
 	if (threads == 0)
 		threads = min_u32(usable_cpus(), CONFIG_MAX_THREADS);
 	return min_u32(threads, (uint32_t)draft->vm_count);
@@ -116,9 +124,10 @@ static int finish(struct config_draft *draft, struct config *config)
 		.vms = vms,
 		.vm_count = draft->vm_count,
 		.threads = thread_count(draft),
-		.log_level = draft->by_option.marks.given[KEY_LOG_LEVEL]
-				     ? draft->by_option.log_level
-				     : draft->by_file.log_level,
+		.log_level = globals_of(draft, KEY_LOG_LEVEL)->log_level,
+		.log_rate = globals_of(draft, KEY_LOG_RATE)->log_rate,
+		.total_connections = globals_of(draft, KEY_TOTAL_CONNECTIONS)->total_connections,
+		.total_buffered = globals_of(draft, KEY_TOTAL_BUFFERED)->total_buffered,
 	};
 	return 0;
 }
@@ -143,11 +152,12 @@ static int read_and_check(struct config_draft *draft, struct config *config, int
 
 enum config_result config_load(struct config *config, int argc, char **argv, FILE *out, FILE *err)
 {
-	struct config_draft draft = {
-		.by_option.log_level = LOG_NOTICE,
-		.by_file.log_level = LOG_NOTICE,
-		.err = err,
+	static const struct config_globals defaults = {
+		.total_buffered = CONFIG_DEFAULT_TOTAL_BUFFERED,
+		.log_level = LOG_NOTICE,
+		.log_rate = LOG_DEFAULT_RATE,
 	};
+	struct config_draft draft = { .by_option = defaults, .by_file = defaults, .err = err };
 	int ret = 0;
 
 	*config = (struct config){ 0 };

@@ -27,6 +27,13 @@
 #define CONFIG_MAX_TX_BUFFER_SIZE (64u * 1024u * 1024u)
 #define CONFIG_DEFAULT_QUEUE_SIZE 1024u
 #define CONFIG_MAX_QUEUE_SIZE 32768u /* virtio's own limit */
+#define CONFIG_MAX_CONNECTIONS 65536u
+#define CONFIG_DEFAULT_MAX_HALF_OPEN 4096u
+#define CONFIG_DEFAULT_MAX_BUFFERED (256u * 1024u * 1024u)
+#define CONFIG_DEFAULT_TOTAL_BUFFERED (1024u * 1024u * 1024u)
+#define CONFIG_MAX_BUFFERED 4294967295u
+#define CONFIG_MAX_TOTAL_CONNECTIONS 16777216u
+#define CONFIG_MAX_LOG_RATE 1000000u
 #define CONFIG_DEFAULT_GROUP "default"
 #define CONFIG_MAX_THREADS 256u
 #define CONFIG_MAX_VMS 4096u
@@ -43,7 +50,10 @@ struct vm_config {
 	size_t forward_listen_count;
 	uint32_t tx_buffer_size; /* window given to the guest per connection, bytes */
 	uint32_t queue_size;     /* largest ring accepted, entries; a power of two */
-	char **groups;           /* never empty after validation */
+	uint32_t max_connections;
+	uint32_t max_half_open; /* of these, from each side */
+	uint32_t max_buffered;  /* bytes of the guest that nobody has taken yet */
+	char **groups;          /* never empty after validation */
 	size_t group_count;
 };
 
@@ -53,6 +63,9 @@ struct config {
 	size_t vm_count;  /* >= 1 */
 	uint32_t threads; /* workers: 1 to min(CPUs or as given, vm_count) */
 	enum log_level log_level;
+	uint32_t log_rate;          /* lines per second and object */
+	uint32_t total_connections; /* 0: as many as there are descriptors for */
+	uint32_t total_buffered;    /* bytes */
 };
 
 enum config_result {

@@ -65,6 +65,9 @@ static int check_vm(const struct config_draft *draft, const struct vm_draft *vm)
 	if (!config->uds_path && config->forward_cid == 0)
 		return report_vm(draft, vm, KEY_UDS_PATH, NULL,
 				 "missing, expected one of uds-path and forward-cid");
+	if (config->max_buffered < config->tx_buffer_size)
+		return report_number(draft, vm, KEY_MAX_BUFFERED, config->max_buffered,
+				     "expected at least tx-buffer-size, for one connection");
 	return 0;
 }
 

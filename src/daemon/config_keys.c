@@ -21,7 +21,7 @@
 /* 2^32-1 is VMADDR_PORT_ANY and VMADDR_CID_ANY: wildcards, not addresses */
 #define MAX_ADDRESS 4294967294u
 
-#define UNKNOWN_NAMES_ROOM 256u
+#define UNKNOWN_NAMES_ROOM 512u
 
 /* Decimal digits only: no sign, no space, no overflow. */
 static int parse_number(const char *text, uint32_t min, uint32_t max, uint32_t *number)
@@ -177,6 +177,25 @@ static const struct config_key keys[KEY_COUNT] = {
 		.help = "Groups the guest belongs to, joined by '+'; guests that share one\n"
 			"reach each other.",
 	},
+	[KEY_MAX_CONNECTIONS] = {
+		.name = "max-connections", .arg = "N", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "a number", .min = 1, .max = CONFIG_MAX_CONNECTIONS,
+		.preset = CONFIG_MAX_CONNECTIONS, .set = set_number, VM_FIELD(max_connections),
+		.help = "Connections of the guest with the host that may be open at a time.",
+	},
+	[KEY_MAX_HALF_OPEN] = {
+		.name = "max-half-open", .arg = "N", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "a number", .min = 1, .max = CONFIG_MAX_CONNECTIONS,
+		.preset = CONFIG_DEFAULT_MAX_HALF_OPEN, .set = set_number, VM_FIELD(max_half_open),
+		.help = "How many of them may wait for the other side's answer, of each side.",
+	},
+	[KEY_MAX_BUFFERED] = {
+		.name = "max-buffered", .arg = "BYTES", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "a number of bytes", .min = CONFIG_MIN_TX_BUFFER_SIZE,
+		.max = CONFIG_MAX_BUFFERED, .preset = CONFIG_DEFAULT_MAX_BUFFERED,
+		.set = set_number, VM_FIELD(max_buffered),
+		.help = "What all connections together may have sent that nobody has read yet.",
+	},
 	[KEY_VM] = {
 		.name = "vm", .arg = "KEY=VALUE,...", .scope = CONFIG_IN_OPTION,
 		.what = "KEY=VALUE pairs separated by ','",
@@ -186,7 +205,7 @@ static const struct config_key keys[KEY_COUNT] = {
 		.name = "config", .arg = "FILE", .scope = CONFIG_IN_OPTION,
 		.what = "a readable file",
 		.help = "Read the VMs from a YAML file: a list 'vms' of mappings with the keys\n"
-			"above; 'threads' and 'log-level' may stand beside it.",
+			"above; the keys below may stand beside it.",
 	},
 	[KEY_VMS] = {
 		.name = "vms", .arg = "LIST", .scope = CONFIG_IN_FILE,
@@ -198,11 +217,33 @@ static const struct config_key keys[KEY_COUNT] = {
 		GLOBAL_FIELD(threads), .preset_text = "0, which means one per usable CPU",
 		.help = "Worker threads that share the VMs; there are never more than VMs.",
 	},
+	[KEY_TOTAL_CONNECTIONS] = {
+		.name = "total-connections", .arg = "N",
+		.scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
+		.what = "a number", .min = 0, .max = CONFIG_MAX_TOTAL_CONNECTIONS,
+		.set = set_number, GLOBAL_FIELD(total_connections),
+		.preset_text = "0, which means as many as the limit of open files allows",
+		.help = "max-connections of all VMs together; half is shared out equally.",
+	},
+	[KEY_TOTAL_BUFFERED] = {
+		.name = "total-buffered", .arg = "BYTES",
+		.scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
+		.what = "a number of bytes", .min = CONFIG_MIN_TX_BUFFER_SIZE,
+		.max = CONFIG_MAX_BUFFERED, .set = set_number, GLOBAL_FIELD(total_buffered),
+		.preset = CONFIG_DEFAULT_TOTAL_BUFFERED,
+		.help = "max-buffered of all VMs together; half is shared out equally.",
+	},
 	[KEY_LOG_LEVEL] = {
 		.name = "log-level", .arg = "NAME", .scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
 		.what = "one of error, warning, notice, info, debug, trace", .set = set_level,
 		GLOBAL_FIELD(log_level), .preset_text = "notice",
 		.help = "What is logged: error, warning, notice, info, debug or trace.",
+	},
+	[KEY_LOG_RATE] = {
+		.name = "log-rate", .arg = "LINES", .scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
+		.what = "a number", .min = 1, .max = CONFIG_MAX_LOG_RATE, .set = set_number,
+		GLOBAL_FIELD(log_rate), .preset = LOG_DEFAULT_RATE,
+		.help = "Lines per second that may be logged about each kind of event of a VM.",
 	},
 	[KEY_HELP] = {
 		.name = "help", .scope = CONFIG_IN_OPTION, .letter = 'h',

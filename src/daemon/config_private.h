@@ -33,11 +33,17 @@ enum config_key_id {
 	KEY_TX_BUFFER_SIZE,
 	KEY_QUEUE_SIZE,
 	KEY_GROUPS,
+	KEY_MAX_CONNECTIONS,
+	KEY_MAX_HALF_OPEN,
+	KEY_MAX_BUFFERED,
 	KEY_VM,
 	KEY_CONFIG,
 	KEY_VMS,
 	KEY_THREADS,
+	KEY_TOTAL_CONNECTIONS,
+	KEY_TOTAL_BUFFERED,
 	KEY_LOG_LEVEL,
+	KEY_LOG_RATE,
 	KEY_HELP,
 	KEY_VERSION,
 	KEY_COUNT
@@ -84,7 +90,10 @@ struct vm_draft {
 /** Keys of the whole daemon. */
 struct config_globals {
 	uint32_t threads; /* 0: as many as CPUs */
+	uint32_t total_connections;
+	uint32_t total_buffered;
 	enum log_level log_level;
+	uint32_t log_rate;
 	struct config_marks marks;
 };
 

@@ -21,6 +21,7 @@ int main(int argc, char **argv)
 	if (result == CONFIG_DONE)
 		return 0;
 	log_set_level(config.log_level);
+	log_set_rate(config.log_rate);
 	err = serve(&config);
 	config_free(&config);
 	return err < 0 ? EXIT_CANNOT_SERVE : 0;

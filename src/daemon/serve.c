@@ -22,6 +22,8 @@
 #include "vsock/device.h"
 
 #define VM_DESCRIPTORS 24u /* listeners, front-end, rings, messages in flight */
+#define WORKER_DESCRIPTORS 4u
+#define OWN_DESCRIPTORS 8u /* standard streams, signals */
 #define MIN_CONNS 16u
 
 struct worker {
@@ -35,6 +37,8 @@ struct server {
 	const struct config *config;
 	struct worker *workers;
 	struct vm_set set;
+	struct quota open;     /* for set.open */
+	struct quota buffered; /* for set.buffered */
 	struct loop_source signals;
 	int signal_fd;
 };
@@ -112,26 +116,52 @@ static int make_workers(struct server *server)
 	return 0;
 }
 
-/* An equal share of the descriptors, less what a VM itself needs. */
-static uint32_t conns_per_vm(size_t vms)
+/* Connections there are descriptors for, beside what VMs need themselves. */
+static uint64_t affordable_conns(const struct config *config)
 {
+	uint64_t needed = OWN_DESCRIPTORS + WORKER_DESCRIPTORS * (uint64_t)config->threads;
+	uint64_t floor = MIN_CONNS * (uint64_t)config->vm_count;
 	struct rlimit limit;
-	rlim_t share;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
-		return DEVICE_MAX_CONNS;
-	share = limit.rlim_cur / vms;
-	if (share < VM_DESCRIPTORS + MIN_CONNS)
-		return MIN_CONNS;
-	share -= VM_DESCRIPTORS;
-	return share < DEVICE_MAX_CONNS ? (uint32_t)share : DEVICE_MAX_CONNS;
+		return UINT32_MAX;
+	for (size_t i = 0; i < config->vm_count; i++)
+		needed += VM_DESCRIPTORS + config->vms[i].forward_listen_count;
+	return limit.rlim_cur < needed + floor ? floor : limit.rlim_cur - needed;
+}
+
+/* Half of it in equal shares that nobody else can take, the rest for who comes first. */
+static struct vm_share divide(struct quota *all, const char *name, uint64_t total, size_t vms)
+{
+	uint64_t reserved = total / 2 / vms;
+
+	*all = (struct quota){ .name = name, .max = total - reserved * vms };
+	return (struct vm_share){ .all = all, .reserved = reserved };
+}
+
+static void set_bounds(struct server *server)
+{
+	const struct config *config = server->config;
+	uint64_t conns = affordable_conns(config);
+	const char *name = "open files";
+
+	if (config->total_connections != 0 && config->total_connections <= conns) {
+		conns = config->total_connections;
+		name = "total-connections";
+	}
+	server->set.open = divide(&server->open, name, conns, config->vm_count);
+	server->set.buffered = divide(&server->buffered, "total-buffered", config->total_buffered,
+				      config->vm_count);
+	server->set.max_half_open = (uint32_t)(server->set.open.reserved / 2);
+	if (server->set.max_half_open == 0)
+		server->set.max_half_open = 1;
 }
 
 static int make_vms(struct server *server)
 {
 	const struct config *config = server->config;
 
-	server->set.max_conns = conns_per_vm(config->vm_count);
+	set_bounds(server);
 	server->set.vms = calloc(config->vm_count, sizeof(struct vm *));
 	if (server->set.vms == NULL)
 		return -ENOMEM;

@@ -49,6 +49,9 @@ struct vm {
 	struct loop_msg wake_up; /* from a sibling's owner */
 	bool woken;              /* it is on its way; under the lock */
 	struct log_limit guest_errors;
+	struct log_limit limits_hit;
+	struct log_limit front_ends;
+	struct log_limit refusals;
 	char tag[sizeof("vm=4294967295")];
 };
 
@@ -107,21 +110,25 @@ static void ring_broken(void *ctx, unsigned int index)
 {
 	struct vm *vm = ctx;
 
-	log_warning(vm->tag, "the driver broke ring %u: it is stopped until the device is reset",
-		    index);
+	log_limited(&vm->guest_errors, loop_now_ms(vm->loop), LOG_WARNING, vm->tag,
+		    "the driver broke ring %u: it is stopped until the device is reset", index);
 	vu_session_ring_error(vm->session, index);
 }
 
 static void guest_error(void *ctx, const char *what)
 {
 	struct vm *vm = ctx;
-	uint32_t suppressed;
 
-	if (!log_limit_pass(&vm->guest_errors, loop_now_ms(vm->loop), &suppressed))
-		return;
-	if (suppressed > 0)
-		log_warning(vm->tag, "%u messages about the guest were not shown", suppressed);
-	log_warning(vm->tag, "guest: %s", what);
+	log_limited(&vm->guest_errors, loop_now_ms(vm->loop), LOG_WARNING, vm->tag, "guest: %s",
+		    what);
+}
+
+static void limit_reached(void *ctx, const char *option, const char *effect)
+{
+	struct vm *vm = ctx;
+
+	log_limited(&vm->limits_hit, loop_now_ms(vm->loop), LOG_WARNING, vm->tag,
+		    "limit reached: %s: %s", option, effect);
 }
 
 static void probe_later(void *ctx, uint32_t delay_ms)
@@ -167,6 +174,7 @@ static const struct device_env device_env = {
 	.notify = notify,
 	.ring_broken = ring_broken,
 	.guest_error = guest_error,
+	.limit_reached = limit_reached,
 	.probe_later = probe_later,
 	.sibling = sibling,
 	.lock = lock,
@@ -231,7 +239,8 @@ static void session_closed(void *ctx, const char *reason)
 {
 	struct vm *vm = ctx;
 
-	log_notice(vm->tag, "front-end gone: %s", reason);
+	log_limited(&vm->front_ends, loop_now_ms(vm->loop), LOG_NOTICE, vm->tag,
+		    "front-end gone: %s", reason);
 	vu_session_free(vm->session);
 	vm->session = NULL;
 	device_was_reset(vm);
@@ -269,20 +278,24 @@ static void run(struct loop_task *task)
 
 static void serve_front_end(struct vm *vm, int fd)
 {
+	uint64_t now = loop_now_ms(vm->loop);
+
 	/* one that is gone, or never said anything, does not block the next */
 	if (vm->session != NULL &&
 	    (vu_session_hung_up(vm->session) || !vu_session_has_spoken(vm->session)))
 		session_closed(vm, "replaced by a new front-end");
 	if (vm->session != NULL) {
-		log_warning(vm->tag, "a second front-end was refused: one is being served");
+		log_limited(&vm->refusals, now, LOG_WARNING, vm->tag,
+			    "a second front-end was refused: one is being served");
 		fd_close(&fd);
 		return;
 	}
 	vm->session = vu_session_new(vm->loop, fd, &vm->vu_ops, vm, vm->tag);
 	if (vm->session == NULL)
-		log_warning(vm->tag, "front-end refused: %s", strerror(errno));
+		log_limited(&vm->refusals, now, LOG_WARNING, vm->tag, "front-end refused: %s",
+			    strerror(errno));
 	else
-		log_notice(vm->tag, "front-end connected");
+		log_limited(&vm->front_ends, now, LOG_NOTICE, vm->tag, "front-end connected");
 }
 
 static void on_front_end(struct loop_source *source, uint32_t events)
@@ -297,19 +310,32 @@ static void on_front_end(struct loop_source *source, uint32_t events)
 	}
 	if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS)
 		return;
-	log_warning(vm->tag, "cannot accept a front-end for now: %s", strerror(errno));
-	if (loop_modify(vm->loop, &vm->accept, 0) == 0)
-		(void)!loop_arm(vm->loop, &vm->accept_resume, ACCEPT_PAUSE_MS);
+	log_limited(&vm->refusals, loop_now_ms(vm->loop), LOG_WARNING, vm->tag,
+		    "cannot accept a front-end for now: %s", strerror(errno));
+	/* the timer first: a listener that nothing would wake again were lost */
+	if (loop_arm(vm->loop, &vm->accept_resume, ACCEPT_PAUSE_MS) == 0)
+		(void)!loop_modify(vm->loop, &vm->accept, 0);
 }
 
 static void resume_accepting(struct timer *timer)
 {
 	struct vm *vm = container_of(timer, struct vm, accept_resume);
 
-	(void)!loop_modify(vm->loop, &vm->accept, EPOLLIN);
+	if (loop_modify(vm->loop, &vm->accept, EPOLLIN) < 0)
+		(void)!loop_arm(vm->loop, timer, ACCEPT_PAUSE_MS);
 }
 
 /* --- life --- */
+
+static struct quota quota_of(const struct vm_share *share, const char *name, uint64_t max)
+{
+	return (struct quota){
+		.name = name,
+		.parent = share->all,
+		.max = max,
+		.reserved = share->reserved,
+	};
+}
 
 static void init_device(struct vm *vm)
 {
@@ -322,7 +348,9 @@ static void init_device(struct vm *vm)
 		.conn_bytes = host_conn_bytes(),
 		.guest_cid = vm->config->guest_cid,
 		.window = vm->config->tx_buffer_size,
-		.max_conns = vm->set->max_conns,
+		.max_half_open = min_u32(vm->config->max_half_open, vm->set->max_half_open),
+		.open = quota_of(&vm->set->open, "max-connections", vm->config->max_connections),
+		.buffered = quota_of(&vm->set->buffered, "max-buffered", vm->config->max_buffered),
 		.any_cid = vm->config->forward_cid != 0,
 	};
 
@@ -406,6 +434,7 @@ struct vm *vm_new(const struct vm_config *config, const struct vm_set *set, stru
 	vm->wake_up.deliver = on_wake_up;
 	vm->vu_ops = vu_ops_template;
 	vm->vu_ops.max_queue_size = config->queue_size;
+	vm->vu_ops.refusals = &vm->refusals;
 	snprintf(vm->tag, sizeof(vm->tag), "vm=%u", config->guest_cid);
 	pthread_mutex_init(&vm->lock, NULL);
 	loop_task_init(&vm->run, run);

@@ -9,17 +9,26 @@
 #include <stddef.h>
 
 #include "base/compiler.h"
+#include "base/quota.h"
 #include "daemon/config.h"
 #include "loop/loop.h"
 #include "vsock/scratch.h"
 
 struct vm;
 
+/** What the VMs have together of something, and what each is sure of. */
+struct vm_share {
+	struct quota *all; /* beyond what is reserved for each */
+	uint64_t reserved;
+};
+
 /** All guests of the daemon, sorted by CID; constant while workers run. */
 struct vm_set {
 	struct vm **vms;
 	size_t count;
-	uint32_t max_conns; /* of each, so that one cannot take all descriptors */
+	struct vm_share open;     /* connections */
+	struct vm_share buffered; /* bytes of guests that nobody has taken */
+	uint32_t max_half_open;   /* of each, so that they cannot take every connection */
 };
 
 /**

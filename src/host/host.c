@@ -31,16 +31,21 @@ static uint32_t peer_port(const struct host_listener *listener, const struct soc
 
 static void pause_accepting(struct host_listener *listener, int err)
 {
-	log_warning(listener->host->tag, "cannot accept host programs for now: %s", strerror(err));
-	if (loop_modify(listener->host->loop, &listener->source, 0) == 0)
-		(void)!loop_arm(listener->host->loop, &listener->resume, ACCEPT_PAUSE_MS);
+	struct loop *loop = listener->host->loop;
+
+	log_limited(&listener->host->scarcity, loop_now_ms(loop), LOG_WARNING, listener->host->tag,
+		    "cannot accept host programs for now: %s", strerror(err));
+	/* the timer first: a listener that nothing would wake again were lost */
+	if (loop_arm(loop, &listener->resume, ACCEPT_PAUSE_MS) == 0)
+		(void)!loop_modify(loop, &listener->source, 0);
 }
 
 static void resume_accepting(struct timer *timer)
 {
 	struct host_listener *listener = container_of(timer, struct host_listener, resume);
 
-	(void)!loop_modify(listener->host->loop, &listener->source, EPOLLIN);
+	if (loop_modify(listener->host->loop, &listener->source, EPOLLIN) < 0)
+		(void)!loop_arm(listener->host->loop, timer, ACCEPT_PAUSE_MS);
 }
 
 static void on_client(struct loop_source *source, uint32_t events)

@@ -15,6 +15,7 @@
 #include <sys/un.h>
 
 #include "base/compiler.h"
+#include "base/log.h"
 #include "host/unix_listener.h"
 #include "loop/loop.h"
 #include "vsock/device.h"
@@ -31,7 +32,8 @@ struct host_listener {
 struct host {
 	struct loop *loop;
 	struct device *device;
-	const char *tag;         /* for the log */
+	const char *tag; /* for the log */
+	struct log_limit scarcity;
 	struct sockaddr_un dial; /* uds-path and '_', the port is appended */
 	size_t dial_prefix;      /* length up to and including '_' */
 	uint32_t forward_cid;    /* 0: Unix sockets */

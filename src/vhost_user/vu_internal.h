@@ -76,7 +76,6 @@ struct vu_session {
 	int fd;
 	struct loop_source source;
 	struct timer deadline; /* armed while half a message is there */
-	struct log_limit refusals;
 
 	/* the message being received or handled */
 	struct vu_header header; /* valid once received >= VU_HEADER_BYTES */

@@ -161,15 +161,11 @@ static enum vu_outcome vu_carry_out(struct vu_session *session)
 	return vu_handle(session, &msg);
 }
 
-static void vu_log_refusal(struct vu_session *session)
+static void vu_log_refusal(const struct vu_session *session)
 {
-	uint32_t suppressed;
-
-	if (!log_limit_pass(&session->refusals, loop_now_ms(session->loop), &suppressed))
-		return;
-	if (suppressed > 0)
-		log_warning(session->tag, "%" PRIu32 " refusals not shown", suppressed);
-	log_warning(session->tag, "refused %s", session->reason);
+	if (session->ops->refusals != NULL)
+		log_limited(session->ops->refusals, loop_now_ms(session->loop), LOG_WARNING,
+			    session->tag, "refused %s", session->reason);
 }
 
 /* Acknowledge as far as wanted. Return: whether the session goes on. */

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "base/compiler.h"
+#include "base/log.h"
 #include "loop/loop.h"
 #include "virtio/vring.h"
 
@@ -28,6 +29,8 @@
 struct vu_device_ops {
 	uint64_t features;       /* virtio feature bits offered, without bit 30 */
 	uint32_t max_queue_size; /* SET_VRING_NUM beyond it ends the session */
+	/* of lines about refusals; outlives sessions, so that a new one has no new share */
+	struct log_limit *refusals; /* NULL: none are written */
 
 	/** Fill @buf with @len bytes of config space from @offset; beyond its end: zeros. */
 	void (*config_read)(void *ctx, uint8_t *buf, uint32_t offset, uint32_t len);

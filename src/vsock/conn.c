@@ -22,6 +22,23 @@
 
 #include "vsock/device_internal.h"
 
+void conn_begin_wait(struct device *device, struct conn *conn)
+{
+	conn->half_open = true;
+	device->half_open[conn->by_guest]++;
+	if (!conn->by_guest)
+		list_append(&device->waiting, &conn->data);
+}
+
+void conn_settled(struct device *device, struct conn *conn)
+{
+	if (!conn->half_open)
+		return;
+	conn->half_open = false;
+	device->half_open[conn->by_guest]--;
+	list_remove(&conn->data);
+}
+
 void conn_owe(struct device *device, struct conn *conn, uint8_t bits)
 {
 	conn->owes |= bits;
@@ -43,7 +60,7 @@ void conn_wake_reader(struct device *device, struct conn *conn)
 
 static void drop_spill(struct device *device, struct conn *conn)
 {
-	device->spill_bytes -= buf_length(&conn->spill);
+	quota_give(&device->buffered, buf_length(&conn->spill));
 	buf_fini(&conn->spill);
 }
 
@@ -51,6 +68,7 @@ static void close_host(struct device *device, struct conn *conn)
 {
 	device->endpoint->close(device->host, conn);
 	device->endpoint->timer(device->host, conn, 0);
+	conn_settled(device, conn);
 	list_remove(&conn->data);
 	conn->readable = false;
 	conn->starved = false;
@@ -61,6 +79,7 @@ void conn_free(struct device *device, struct conn *conn)
 {
 	close_host(device, conn);
 	conntab_release(&device->conns, conn);
+	quota_give(&device->open, 1);
 }
 
 void conn_reset(struct device *device, struct conn *conn)
@@ -134,24 +153,43 @@ static void host_refuses_bytes(struct device *device, struct conn *conn, uint32_
 		conn_declare_shutdown(device, conn, VSOCK_SHUTDOWN_RCV);
 }
 
-/* Keep what the host did not take. Return: 0 or -errno when a bound is hit. */
-static int keep(struct device *device, struct conn *conn, const struct iovec *iov, size_t count,
-		size_t skip)
+/* Copy what @rest has left. Return: 0 or -errno. */
+static int keep_copy(struct device *device, struct conn *conn, struct iov_cursor *rest)
 {
-	struct iov_cursor rest = iov_begin(iov, count);
 	struct iovec piece;
 
-	iov_advance(&rest, skip);
-	if (rest.left > DEVICE_MAX_SPILL_BYTES - device->spill_bytes)
-		return -ENOBUFS;
-	while (iov_slice(&rest, rest.left, &piece, 1) == 1) {
+	while (iov_slice(rest, rest->left, &piece, 1) == 1) {
 		int err = buf_append(&conn->spill, piece.iov_base, piece.iov_len, device->window);
 
 		if (err < 0)
 			return err;
-		device->spill_bytes += piece.iov_len;
 	}
 	return 0;
+}
+
+/* Keep what the host did not take. Return: 0, or -errno after a word about it. */
+static int keep(struct device *device, struct conn *conn, const struct iovec *iov, size_t count,
+		size_t skip)
+{
+	uint32_t before = buf_length(&conn->spill);
+	struct iov_cursor rest = iov_begin(iov, count);
+	const struct quota *full;
+	size_t wanted;
+	int err;
+
+	iov_advance(&rest, skip);
+	wanted = rest.left;
+	full = quota_take(&device->buffered, wanted);
+	if (full != NULL) {
+		device->env->limit_reached(device->ctx, full->name, "a connection was reset");
+		return -ENOBUFS;
+	}
+	err = keep_copy(device, conn, &rest);
+	if (err < 0) {
+		quota_give(&device->buffered, wanted - (buf_length(&conn->spill) - before));
+		device->env->guest_error(device->ctx, "too many bytes wait for the host");
+	}
+	return err;
 }
 
 void conn_hand_on(struct device *device, struct conn *conn, const struct iovec *iov, size_t count,
@@ -179,7 +217,6 @@ void conn_hand_on(struct device *device, struct conn *conn, const struct iovec *
 		sent = 0;
 	conn->in.fwd_cnt += (uint32_t)sent;
 	if ((uint32_t)sent < bytes && keep(device, conn, iov, count, (size_t)sent) < 0) {
-		device->env->guest_error(device->ctx, "too many bytes wait for the host");
 		conn_reset(device, conn);
 		return;
 	}
@@ -200,7 +237,7 @@ void conn_flush(struct device *device, struct conn *conn)
 			return;
 		}
 		buf_consume(&conn->spill, (size_t)sent);
-		device->spill_bytes -= (uint64_t)sent;
+		quota_give(&device->buffered, (uint64_t)sent);
 		conn->in.fwd_cnt += (uint32_t)sent;
 		credit_after_progress(device, conn);
 	}

@@ -35,9 +35,19 @@ static bool note_credit(struct device *device, struct conn *conn, const struct p
 
 static void established(struct device *device, struct conn *conn)
 {
+	conn_settled(device, conn);
 	conn->state = CONN_ESTABLISHED;
 	device->endpoint->timer(device->host, conn, 0);
 	conn_wake_reader(device, conn);
+}
+
+/* The guest's own newcomers are refused: it may wait for the older ones. */
+static bool half_open_room(struct device *device)
+{
+	if (device->half_open[true] < device->max_half_open)
+		return true;
+	device->env->limit_reached(device->ctx, "max-half-open", "the guest is refused");
+	return false;
 }
 
 void conn_guest_request(struct device *device, const struct pkt *pkt, struct conn *old)
@@ -47,13 +57,15 @@ void conn_guest_request(struct device *device, const struct pkt *pkt, struct con
 
 	if (old != NULL) /* its guest forgot it, or it would not ask again */
 		conn_detach_guest(device, old);
-	conn = conntab_alloc(&device->conns);
+	conn = half_open_room(device) ? device_new_conn(device) : NULL;
 	if (conn != NULL) {
 		conn->guest_port = pkt->src_port;
 		conn->host_port = pkt->dst_port;
 		conn->host_cid = (uint32_t)pkt->dst_cid;
 		conn->out.buf_alloc = pkt->buf_alloc;
 		conn->state = CONN_CONNECTING;
+		conn->by_guest = true;
+		conn_begin_wait(device, conn);
 		err = conntab_insert(&device->conns, conn);
 	}
 	if (err == 0)

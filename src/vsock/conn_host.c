@@ -15,27 +15,21 @@ struct conn *device_accept(struct device *device)
 
 	if (device->rx == NULL || device->tx == NULL)
 		return NULL;
-	if (device->handshake_count >= DEVICE_MAX_HANDSHAKES)
-		conn_abandon(device, list_first(&device->handshakes, struct conn, data));
-	conn = conntab_alloc(&device->conns);
+	if (device->half_open[false] >= device->max_half_open) {
+		device->env->limit_reached(device->ctx, "max-half-open", "the oldest is closed");
+		conn_timeout(device, list_first(&device->waiting, struct conn, data));
+	}
+	conn = device_new_conn(device);
 	if (conn == NULL)
 		return NULL;
 	conn->state = CONN_HANDSHAKE;
 	conn->host_cid = VSOCK_CID_HOST;
-	list_append(&device->handshakes, &conn->data);
-	device->handshake_count++;
+	conn_begin_wait(device, conn);
 	return conn;
-}
-
-static void leave_handshakes(struct device *device, struct conn *conn)
-{
-	list_remove(&conn->data);
-	device->handshake_count--;
 }
 
 void conn_abandon(struct device *device, struct conn *conn)
 {
-	leave_handshakes(device, conn);
 	conn_free(device, conn);
 }
 
@@ -65,7 +59,6 @@ int conn_request(struct device *device, struct conn *conn, uint32_t guest_port, 
 	err = conntab_insert(&device->conns, conn);
 	if (err < 0)
 		return err;
-	leave_handshakes(device, conn);
 	conn->state = CONN_REQUESTED;
 	device->endpoint->timer(device->host, conn, CONN_REQUEST_TIMEOUT_MS);
 	conn_owe(device, conn, CONN_OWES_REQUEST);

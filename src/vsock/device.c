@@ -21,11 +21,33 @@ void device_init(struct device *device, const struct device_params *params)
 	device->window = params->window;
 	device->any_cid = params->any_cid;
 	device->next_port = (uint32_t)params->random;
-	conntab_init(&device->conns, params->conn_bytes, params->max_conns, params->random);
+	device->max_half_open = params->max_half_open;
+	device->open = params->open;
+	device->buffered = params->buffered;
+	conntab_init(&device->conns, params->conn_bytes, DEVICE_MAX_CONNS, params->random);
 	list_init(&device->ctl);
 	list_init(&device->data);
-	list_init(&device->handshakes);
+	list_init(&device->waiting);
 	inbox_init(&device->inbox, params->guest_cid, params->random);
+}
+
+struct conn *device_new_conn(struct device *device)
+{
+	/* a total below one window must not refuse everybody */
+	uint64_t room = min_u32(device->window, (uint32_t)(device->buffered.reserved));
+	const struct quota *full = quota_would_refuse(&device->buffered, room);
+	struct conn *conn;
+
+	if (full == NULL)
+		full = quota_take(&device->open, 1);
+	if (full != NULL) {
+		device->env->limit_reached(device->ctx, full->name, "new connections are refused");
+		return NULL;
+	}
+	conn = conntab_alloc(&device->conns);
+	if (conn == NULL)
+		quota_give(&device->open, 1);
+	return conn;
 }
 
 static void free_conn(void *ctx, struct conn *conn)

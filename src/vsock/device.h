@@ -30,6 +30,7 @@
 
 #include "base/compiler.h"
 #include "base/list.h"
+#include "base/quota.h"
 #include "virtio/vring.h"
 #include "vsock/conn.h"
 #include "vsock/conntab.h"
@@ -53,6 +54,8 @@ struct device_env {
 	void (*ring_broken)(void *ctx, unsigned int index);
 	/** The guest broke a rule and lost something: worth a (limited) log line. */
 	void (*guest_error)(void *ctx, const char *what);
+	/** A bound was hit and @effect followed: worth a (limited) log line. */
+	void (*limit_reached)(void *ctx, const char *option, const char *effect);
 	/** Call device_probe_siblings() once after @delay_ms, unless it is due already. */
 	void (*probe_later)(void *ctx, uint32_t delay_ms);
 	/** The device of a guest this one may talk to, or NULL. */
@@ -63,9 +66,7 @@ struct device_env {
 };
 
 #define DEVICE_MAX_RSTS 128u
-#define DEVICE_MAX_CONNS 65536u
-#define DEVICE_MAX_HANDSHAKES 1024u
-#define DEVICE_MAX_SPILL_BYTES (256u * 1024u * 1024u) /* all connections together */
+#define DEVICE_MAX_CONNS 65536u /* whatever the quota says */
 
 #define CONN_REQUEST_TIMEOUT_MS 2000u /* as Linux: VSOCK_DEFAULT_CONNECT_TIMEOUT */
 #define CONN_CLOSE_TIMEOUT_MS 8000u   /* as Linux: VSOCK_CLOSE_TIMEOUT */
@@ -123,20 +124,22 @@ struct device {
 	struct conntab conns;
 	struct list ctl;        /* connections that owe a packet */
 	struct list data;       /* connections with bytes to read and credit */
-	struct list handshakes; /* oldest first, linked by conn.data */
-	uint32_t handshake_count;
-	uint32_t next_port; /* for connections from the host */
-	uint64_t spill_bytes;
+	struct list waiting;    /* half-open ones of the host, oldest first, by conn.data */
+	uint32_t half_open[2];  /* asked for by the host, by the guest */
+	uint32_t max_half_open; /* of each */
+	uint32_t next_port;     /* for connections from the host */
+
+	struct quota open;     /* connections in @conns */
+	struct quota buffered; /* bytes of our guest that the host or siblings have not taken */
 
 	struct device_rst rsts[DEVICE_MAX_RSTS];
 	uint32_t rst_first;
 	uint32_t rst_count;
 
-	bool running;              /* a driver has used RX since the reset; under the lock */
-	bool siblings_first;       /* whose turn it is when the ring is short */
-	struct inbox inbox;        /* under the lock */
-	uint64_t kept_by_siblings; /* bytes of our guest in others' inboxes; atomic */
-	uint8_t probe_shift;       /* doubles the interval of inbox_probe() */
+	bool running;        /* a driver has used RX since the reset; under the lock */
+	bool siblings_first; /* whose turn it is when the ring is short */
+	struct inbox inbox;  /* under the lock */
+	uint8_t probe_shift; /* doubles the interval of inbox_probe() */
 };
 
 /** What makes one device differ from another. */
@@ -150,7 +153,9 @@ struct device_params {
 	uint64_t random;         /* unpredictable: hash key and first host port */
 	uint32_t guest_cid;
 	uint32_t window;
-	uint32_t max_conns; /* at most DEVICE_MAX_CONNS */
+	uint32_t max_half_open;
+	struct quota open; /* unused so far; bounds, names and parents */
+	struct quota buffered;
 	bool any_cid;
 };
 
@@ -189,7 +194,8 @@ bool device_run_rx(struct device *device) must_use;
 /**
  * device_accept() - A host program connected to us
  *
- * The oldest unfinished handshake is given up when there are too many.
+ * The oldest one that still waits for its guest is given up when there are too
+ * many of them.
  *
  * Return: a connection in state HANDSHAKE with its time-out armed by the
  *         caller, or NULL: at the limit, or no guest is running

@@ -32,7 +32,23 @@ static inline struct vring *device_sibling_ring(struct device *device)
 	return device->inbox.yield ? NULL : device->rx;
 }
 
+/**
+ * device_new_conn() - A connection within the bounds
+ *
+ * None is made while there is no room for a window of its bytes: so new ones
+ * are refused before those that are open lose anything.
+ *
+ * Return: as conntab_alloc(), or NULL after the owner was told which bound it is
+ */
+struct conn *device_new_conn(struct device *device) must_use;
+
 /* --- conn.c: steps that guest and host events share --- */
+
+/** Count a connection as half-open, until conn_settled(). */
+void conn_begin_wait(struct device *device, struct conn *conn);
+
+/** Both sides agreed, or it is over; legal when it is not half-open. */
+void conn_settled(struct device *device, struct conn *conn);
 
 /** Owe the guest the packets of CONN_OWES_* @bits. */
 void conn_owe(struct device *device, struct conn *conn, uint8_t bits);

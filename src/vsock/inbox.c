@@ -50,7 +50,7 @@ struct inbox_flow *inbox_find(struct inbox *inbox, uint64_t src_cid, uint32_t sr
 /* Bytes of @flow leave its buffer, to the guest or to nowhere. */
 static void discharge(struct inbox_flow *flow, uint32_t bytes)
 {
-	(void)__atomic_sub_fetch(flow->charge, bytes, __ATOMIC_RELAXED);
+	quota_give(flow->charge, bytes);
 }
 
 static void drop_bytes(struct inbox_flow *flow)
@@ -120,7 +120,7 @@ static void renew(struct inbox *inbox, struct inbox_flow *flow)
 }
 
 struct inbox_flow *inbox_open(struct inbox *inbox, uint64_t src_cid, uint32_t src_port,
-			      uint32_t dst_port, uint32_t window, uint64_t *charge)
+			      uint32_t dst_port, uint32_t window, struct quota *charge)
 {
 	struct inbox_flow *flow = inbox_find(inbox, src_cid, src_port, dst_port);
 
@@ -137,7 +137,7 @@ struct inbox_flow *inbox_open(struct inbox *inbox, uint64_t src_cid, uint32_t sr
 }
 
 struct inbox_flow *inbox_open_own(struct inbox *inbox, uint64_t src_cid, uint32_t src_port,
-				  uint32_t dst_port, uint32_t window, uint64_t *charge)
+				  uint32_t dst_port, uint32_t window, struct quota *charge)
 {
 	struct inbox_flow *flow;
 
@@ -272,18 +272,19 @@ void inbox_probe(struct inbox *inbox)
 
 static int keep_bytes(struct inbox_flow *flow, struct iov_cursor *payload, uint32_t len)
 {
-	if (__atomic_load_n(flow->charge, __ATOMIC_RELAXED) + len > INBOX_MAX_BYTES)
-		return -ENOBUFS;
 	while (len > 0) {
 		struct iovec piece;
 		int err;
 
 		if (iov_slice(payload, len, &piece, 1) == 0)
 			return -EINVAL;
+		if (quota_take(flow->charge, piece.iov_len) != NULL)
+			return -EDQUOT;
 		err = buf_append(&flow->bytes, piece.iov_base, piece.iov_len, flow->window);
-		if (err < 0)
+		if (err < 0) {
+			quota_give(flow->charge, piece.iov_len);
 			return err;
-		(void)__atomic_add_fetch(flow->charge, piece.iov_len, __ATOMIC_RELAXED);
+		}
 		len -= (uint32_t)piece.iov_len;
 	}
 	return 0;
@@ -304,7 +305,7 @@ static int deliver_bytes(struct inbox *inbox, struct inbox_flow *flow, const str
 	if (sent == pkt->len)
 		return 0;
 	make_ready(inbox, flow);
-	return keep_bytes(flow, payload, pkt->len - sent) < 0 ? -ENOBUFS : 0;
+	return keep_bytes(flow, payload, pkt->len - sent);
 }
 
 static uint8_t owed_for(uint16_t op)

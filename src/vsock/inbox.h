@@ -37,12 +37,12 @@
 #include "base/buf.h"
 #include "base/compiler.h"
 #include "base/list.h"
+#include "base/quota.h"
 #include "vsock/credit.h"
 #include "vsock/pkt.h"
 
 #define INBOX_MAX_FLOWS 4096u
 #define INBOX_BUCKETS 256u
-#define INBOX_MAX_BYTES (256u * 1024u * 1024u) /* kept for one sending guest, anywhere */
 
 struct rx_fill; /* rx_fill.h */
 struct iov_cursor;
@@ -52,9 +52,9 @@ struct inbox_flow {
 	uint64_t src_cid;
 	uint32_t src_port;
 	uint32_t dst_port;
-	uint32_t window;    /* bytes the sender may have waiting here */
-	uint64_t *charge;   /* the sender's count of all bytes kept for it; atomic */
-	uint32_t buf_alloc; /* of the sender, as last said and clamped */
+	uint32_t window;      /* bytes the sender may have waiting here */
+	struct quota *charge; /* the sender's, of all bytes kept for it */
+	uint32_t buf_alloc;   /* of the sender, as last said and clamped */
 	uint32_t fwd_cnt;
 	uint8_t owes;          /* CONN_OWES_* for the receiving guest */
 	uint8_t shutdown;      /* flags of the SHUTDOWN that is owed */
@@ -92,17 +92,18 @@ void inbox_clear(struct inbox *inbox);
  * @src_cid, @src_port: the sending sibling
  * @dst_port:           port of the receiving guest
  * @window:             bytes the sender may have waiting
- * @charge:             the sender's count of bytes kept for it, outlives the flow
+ * @charge:             the sender's quota of bytes kept for it, outlives the flow
  *
  * Return: the flow, or NULL when memory is short
  */
 struct inbox_flow *inbox_open(struct inbox *inbox, uint64_t src_cid, uint32_t src_port,
-			      uint32_t dst_port, uint32_t window, uint64_t *charge) must_use;
+			      uint32_t dst_port, uint32_t window, struct quota *charge) must_use;
 
 /** The same for a connection the receiving guest itself asks for; also NULL
  *  when it has INBOX_MAX_FLOWS already. */
 struct inbox_flow *inbox_open_own(struct inbox *inbox, uint64_t src_cid, uint32_t src_port,
-				  uint32_t dst_port, uint32_t window, uint64_t *charge) must_use;
+				  uint32_t dst_port, uint32_t window, struct quota *charge)
+	must_use;
 
 /** Look up. Return: the flow, or NULL. */
 struct inbox_flow *inbox_find(struct inbox *inbox, uint64_t src_cid, uint32_t src_port,
@@ -118,8 +119,9 @@ void inbox_close(struct inbox *inbox, struct inbox_flow *flow);
  * @payload: pkt->len bytes in the sender's memory
  * @fill:    the RX ring being filled
  *
- * Return: 0, or -ENOBUFS: more bytes than the sender had credit for (nothing
- *         was kept of this packet; the caller resets the flow)
+ * Return: 0; -ENOBUFS: more bytes than the sender had credit for; -EDQUOT: more
+ *         than it may have waiting anywhere; -ENOMEM (part of the packet may
+ *         have been kept; the caller resets the flow)
  */
 int inbox_deliver(struct inbox *inbox, struct inbox_flow *flow, const struct pkt *pkt,
 		  struct iov_cursor *payload, struct rx_fill *fill) must_use;

@@ -111,7 +111,7 @@ static bool open_own_flow(struct device *device, struct device *peer, const stru
 		inbox_close(&device->inbox, oldest);
 	}
 	own = inbox_open_own(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port,
-			     peer->window, &peer->kept_by_siblings);
+			     peer->window, &peer->buffered);
 	if (own != NULL)
 		inbox_begin_credit(own, pkt->buf_alloc);
 	device->env->unlock(device->ctx);
@@ -148,7 +148,7 @@ static struct inbox_flow *enter(struct device *device, struct device *peer, cons
 		flow = inbox_find(&peer->inbox, pkt->src_cid, pkt->src_port, pkt->dst_port);
 	else if (peer->running)
 		flow = inbox_open(&peer->inbox, pkt->src_cid, pkt->src_port, pkt->dst_port,
-				  device->window, &device->kept_by_siblings);
+				  device->window, &device->buffered);
 	if (flow != NULL && (flow->owes & CONN_OWES_RST) != 0)
 		flow = NULL; /* it is over, only its end is not delivered yet */
 	if (flow == NULL)
@@ -181,6 +181,7 @@ static void show_early(struct tx_sibling *s, uint32_t bytes)
 static void deliver(struct device *device, struct pkt *pkt, struct iov_cursor *payload)
 {
 	struct tx_sibling *s = &device->sibling;
+	int err;
 
 	if (pkt->buf_alloc != s->last.buf_alloc || pkt->fwd_cnt != s->last.fwd_cnt)
 		s->credit_moved = true;
@@ -192,11 +193,16 @@ static void deliver(struct device *device, struct pkt *pkt, struct iov_cursor *p
 	/* the peer asked anew; what our guest still says is about the old connection */
 	if (s->flow->unanswered && pkt->op != VSOCK_OP_RESPONSE && pkt->op != VSOCK_OP_RST)
 		return;
-	if (inbox_deliver(&s->peer->inbox, s->flow, pkt, payload, &s->fill) == 0) {
+	err = inbox_deliver(&s->peer->inbox, s->flow, pkt, payload, &s->fill);
+	if (err == 0) {
 		show_early(s, pkt->len);
 		return;
 	}
-	device->env->guest_error(device->ctx, "more bytes for a sibling than its credit");
+	if (err == -ENOBUFS)
+		device->env->guest_error(device->ctx, "more bytes for a sibling than its credit");
+	else
+		device->env->limit_reached(device->ctx, device->buffered.name,
+					   "a connection to a sibling was reset");
 	inbox_reset_flow(&s->peer->inbox, s->flow);
 	device_owe_rst(device, pkt);
 	s->closed = true;

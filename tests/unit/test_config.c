@@ -126,10 +126,21 @@ static const struct args_case bad_vms[] = {
 	  "--vm 2: 'socket': expected KEY=VALUE pairs separated by ','" },
 	{ { "--vm", VM4, "--vm", VM3 ",size=3" },
 	  "--vm 2: 'size': expected one of guest-cid, socket, uds-path, forward-cid, "
-	  "forward-listen, tx-buffer-size, queue-size, groups" },
+	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
+	  "max-half-open, max-buffered" },
 	{ { "--vm", VM3 ",threads=3" },
 	  "--vm 1: 'threads': expected one of guest-cid, socket, uds-path, forward-cid, "
-	  "forward-listen, tx-buffer-size, queue-size, groups" },
+	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
+	  "max-half-open, max-buffered" },
+	{ { "--vm", VM3 ",max-connections=0" },
+	  "--vm 1: max-connections: '0': expected a number from 1 to 65536" },
+	{ { "--vm", VM3 ",max-half-open=65537" },
+	  "--vm 1: max-half-open: '65537': expected a number from 1 to 65536" },
+	{ { "--vm", VM3 ",max-buffered=4095" },
+	  "--vm 1: max-buffered: '4095': expected a number of bytes from 4096 to 4294967295" },
+	{ { "--vm", VM3, "--log-rate=0" }, "--log-rate: '0': expected a number from 1 to 1000000" },
+	{ { "--vm", VM3, "--total-buffered=4k" },
+	  "--total-buffered: '4k': expected a number of bytes from 4096 to 4294967295" },
 	{ { "--vm", VM3 ",uds_path=u" }, "--vm 1: uds-path: 'u': expected uds-path only once" },
 	{ { "--vm", VM3 ",guest-cid=1" },
 	  "--vm 1: guest-cid: '1': expected a CID from 3 to 4294967294" },

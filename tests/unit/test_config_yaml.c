@@ -33,6 +33,42 @@ static const struct file_case good_files[] = {
 	  "3 s\xc3\xa4 null 0: 262144 1024 default" },
 };
 
+/* Bounds come from the file; an option overrides the file. */
+static void test_limits(void **state)
+{
+	static const char text[] =
+		"total_connections: 100\ntotal_buffered: 65536\nlog_rate: 7\n" ONE_VM
+		"  max_connections: 9\n  max_half_open: 8\n  max_buffered: 262144\n";
+	const char *const args[] = { "--config", FILE_NAME, "--total-connections=50", NULL };
+	struct outcome outcome;
+
+	(void)state;
+	write_file(text, sizeof(text) - 1);
+	outcome = load(args);
+	assert_string_equal(outcome.err, "");
+	assert_int_equal(outcome.config.total_connections, 50);
+	assert_int_equal(outcome.config.total_buffered, 65536);
+	assert_int_equal(outcome.config.log_rate, 7);
+	assert_int_equal(outcome.config.vms[0].max_connections, 9);
+	assert_int_equal(outcome.config.vms[0].max_half_open, 8);
+	assert_int_equal(outcome.config.vms[0].max_buffered, 262144);
+	release(&outcome);
+}
+
+static void test_default_limits(void **state)
+{
+	struct outcome outcome = load_file(ONE_VM, strlen(ONE_VM));
+
+	(void)state;
+	assert_int_equal(outcome.config.total_connections, 0);
+	assert_int_equal(outcome.config.total_buffered, 1u << 30);
+	assert_int_equal(outcome.config.log_rate, 2);
+	assert_int_equal(outcome.config.vms[0].max_connections, 65536);
+	assert_int_equal(outcome.config.vms[0].max_half_open, 4096);
+	assert_int_equal(outcome.config.vms[0].max_buffered, 256u << 20);
+	release(&outcome);
+}
+
 static void test_good_files(void **state)
 {
 	(void)state;
@@ -56,10 +92,12 @@ static const struct file_case bad_files[] = {
 	{ "vms:\n- s\n", "2: vms: 's': expected a mapping of a VM's keys" },
 	{ "vms: [[[[[[[[", "1: vms: '[...]': expected a mapping of a VM's keys" },
 	{ "? [a]\n: b\n", "1: '[...]': expected a key" },
-	{ ONE_VM "vm: 3\n", "4: 'vm': expected one of vms, threads, log-level" },
+	{ ONE_VM "vm: 3\n", "4: 'vm': expected one of vms, threads, "
+			    "total-connections, total-buffered, log-level, log-rate" },
 	{ ONE_VM "  size: 3\n",
 	  "4: 'size': expected one of guest-cid, socket, uds-path, forward-cid, "
-	  "forward-listen, tx-buffer-size, queue-size, groups" },
+	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
+	  "max-half-open, max-buffered" },
 	{ ONE_VM "  uds-path: u\n",
 	  "4: 'uds-path': expected uds-path only once, line 3 has it already" },
 	{ ONE_VM "vms: []\n", "4: 'vms': expected vms only once, line 1 has it already" },
@@ -88,8 +126,10 @@ static const struct file_case bad_files[] = {
 	{ "vms:\n- socket: &b s\n", "2: 'b': expected no anchors and aliases" },
 	{ "vms:\n- *c\n", "2: 'c': expected no anchors and aliases" },
 	{ "vms:\n- socket: !!str s\n", "2: 'tag:yaml.org,2002:str': expected no tags" },
-	{ ONE_VM "  <<: {}\n", "4: '<<': expected one of guest-cid, socket, uds-path, forward-cid, "
-			       "forward-listen, tx-buffer-size, queue-size, groups" },
+	{ ONE_VM "  <<: {}\n",
+	  "4: '<<': expected one of guest-cid, socket, uds-path, forward-cid, "
+	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
+	  "max-half-open, max-buffered" },
 	{ ONE_VM "---\n" ONE_VM, "4: expected a single document" },
 	{ "vms:\n- socket: \"a\\0b\"\n", "2: 'a': expected text without NUL characters" },
 	{ "vms:\n - socket: s\n  uds_path: u\n",
@@ -222,6 +262,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_good_files),
+		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_default_limits),
 		cmocka_unit_test(test_bad_files),
 		cmocka_unit_test(test_options_win_over_file),
 		cmocka_unit_test(test_bounds),

@@ -227,11 +227,12 @@ static void test_quote(void **state)
 static void test_limit(void **state)
 {
 	struct log_limit limit = { 0 };
+	const uint32_t burst = LOG_DEFAULT_RATE * LOG_LIMIT_INTERVAL_MS / 1000;
 	const uint64_t start = 1000000;
 	uint32_t suppressed = 99;
 
 	(void)state;
-	for (uint32_t i = 0; i < LOG_LIMIT_BURST; i++) {
+	for (uint32_t i = 0; i < burst; i++) {
 		assert_true(log_limit_pass(&limit, start + i, &suppressed));
 		assert_int_equal(suppressed, 0);
 	}
@@ -250,17 +251,50 @@ static void test_limit(void **state)
 
 static void test_limit_early_and_saturated(void **state)
 {
+	const uint32_t burst = LOG_DEFAULT_RATE * LOG_LIMIT_INTERVAL_MS / 1000;
 	struct log_limit limit = { 0 };
 	uint32_t suppressed = 99;
 
 	(void)state;
 	/* Just after boot the clock is below an interval: the bucket is full. */
-	for (uint32_t i = 0; i < LOG_LIMIT_BURST; i++)
+	for (uint32_t i = 0; i < burst; i++)
 		assert_true(log_limit_pass(&limit, 3, &suppressed));
 	limit.suppressed = UINT32_MAX;
 	assert_false(log_limit_pass(&limit, 3, &suppressed));
 	assert_true(log_limit_pass(&limit, LOG_LIMIT_INTERVAL_MS, &suppressed));
 	assert_true(suppressed == UINT32_MAX);
+}
+
+/* The rate is the operator's. Resets it. */
+static void test_limit_rate(void **state)
+{
+	struct log_limit limit = { 0 };
+	uint32_t suppressed;
+	unsigned int shown = 0;
+
+	(void)state;
+	log_set_rate(1);
+	for (unsigned int i = 0; i < 100; i++)
+		shown += log_limit_pass(&limit, 7, &suppressed);
+	log_set_rate(LOG_DEFAULT_RATE);
+	assert_int_equal(shown, LOG_LIMIT_INTERVAL_MS / 1000);
+}
+
+static void test_limited_line(void **state)
+{
+	const uint32_t burst = LOG_DEFAULT_RATE * LOG_LIMIT_INTERVAL_MS / 1000;
+	struct log_limit limit = { 0 };
+
+	for (uint32_t i = 0; i < burst + 3; i++)
+		log_limited(&limit, 1000, LOG_WARNING, "vm=3", "line %u", i);
+	log_limited(&limit, 1000, LOG_DEBUG, "vm=3", "not enabled, costs nothing");
+	for (uint32_t i = 0; i < burst; i++)
+		assert_string_not_equal(next_record(state), "");
+	assert_string_equal(next_record(state), "");
+	log_limited(&limit, 1000 + LOG_LIMIT_INTERVAL_MS, LOG_WARNING, "vm=3", "again");
+	assert_string_equal(next_record(state),
+			    "warning vm=3: 3 lines of this kind were not shown\n");
+	assert_string_equal(next_record(state), "warning vm=3: again\n");
 }
 
 #define captured(test) cmocka_unit_test_setup_teardown(test, capture_begin, capture_end)
@@ -278,6 +312,8 @@ int main(void)
 		cmocka_unit_test(test_quote),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_limit_early_and_saturated),
+		cmocka_unit_test(test_limit_rate),
+		captured(test_limited_line),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
