@@ -109,6 +109,8 @@ static int make_workers(struct server *server)
 		server->workers[i].loop = loop_new();
 		if (server->workers[i].loop == NULL)
 			return -errno;
+		if (i == 0 && !loop_signals_safely(server->workers[i].loop))
+			log_warning(NULL, "no asynchronous I/O: a hostile VMM can stop a worker");
 		server->workers[i].scratch = calloc(1, sizeof(struct scratch));
 		if (server->workers[i].scratch == NULL)
 			return -ENOMEM;

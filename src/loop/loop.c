@@ -36,6 +36,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/bell.h"
 #include "base/fd.h"
 
 #define LOOP_BATCH 128u
@@ -44,6 +45,7 @@
 struct loop {
 	int epoll_fd;
 	int wake_fd;
+	struct bell bell;
 	uint64_t now_ms;
 	struct list tasks;
 	struct timer_heap timers;
@@ -94,6 +96,8 @@ struct loop *loop_new(void)
 	memset(loop, 0, sizeof(*loop));
 	list_init(&loop->tasks);
 	loop->wake_fd = -1;
+	/* without it signals are as safe as O_NONBLOCK is: see loop_signals_safely() */
+	(void)!bell_open(&loop->bell);
 	loop->wake.fd = -1;
 	loop->wake.on_event = loop_on_wake;
 	loop->now_ms = loop_read_clock();
@@ -122,6 +126,7 @@ void loop_free(struct loop *loop)
 	if (loop == NULL)
 		return;
 	timer_heap_fini(&loop->timers);
+	bell_close(&loop->bell);
 	fd_close(&loop->wake_fd);
 	fd_close(&loop->epoll_fd);
 	free(loop);
@@ -196,6 +201,21 @@ int loop_arm(struct loop *loop, struct timer *timer, uint32_t delay_ms)
 void loop_disarm(struct loop *loop, struct timer *timer)
 {
 	timer_disarm(&loop->timers, timer);
+}
+
+void loop_signal(const struct loop *loop, int fd)
+{
+	bell_ring(&loop->bell, fd);
+}
+
+bool loop_is_eventfd(const struct loop *loop, int fd)
+{
+	return bell_fits(&loop->bell, fd);
+}
+
+bool loop_signals_safely(const struct loop *loop)
+{
+	return loop->bell.context != 0;
 }
 
 void loop_post(struct loop *loop, struct loop_msg *msg)

@@ -11,6 +11,7 @@
 #ifndef LOOP_LOOP_H
 #define LOOP_LOOP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/compiler.h"
@@ -86,6 +87,21 @@ int loop_arm(struct loop *loop, struct timer *timer, uint32_t delay_ms) must_use
 
 /** Disarm a timer; legal when disarmed. */
 void loop_disarm(struct loop *loop, struct timer *timer);
+
+/**
+ * loop_signal() - Signal an eventfd that another process has too
+ *
+ * Never waits, whatever that process does to it; see base/bell.h.
+ * Context: any thread
+ */
+void loop_signal(const struct loop *loop, int fd);
+
+/** Whether @fd is an eventfd (it is signalled to find out). What is none may have
+ *  a driver behind it that answers poll when its owner likes. */
+bool loop_is_eventfd(const struct loop *loop, int fd) must_use;
+
+/** Whether loop_signal() keeps its promise on this kernel. */
+bool loop_signals_safely(const struct loop *loop) must_use;
 
 /**
  * loop_post() - Hand a message to another loop

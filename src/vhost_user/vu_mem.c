@@ -17,6 +17,7 @@
 #include "vhost_user/vu_mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -28,15 +29,15 @@
 #define VU_MEM_MIN_CAPACITY 8u
 
 /* What offsets into and lengths of a mapping of this file are rounded to. */
-static uint64_t vu_mem_alignment(const struct stat *st)
+static uint64_t vu_mem_alignment(const struct statx *st)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-	uint64_t block = (uint64_t)st->st_blksize;
+	uint64_t block = (uint64_t)st->stx_blksize;
 
 	return block > page && (block & (block - 1)) == 0 ? block : page;
 }
 
-static int vu_mem_check(const struct vu_region *wire, const struct stat *st)
+static int vu_mem_check(const struct vu_region *wire, const struct statx *st)
 {
 	uint64_t end;
 
@@ -44,10 +45,27 @@ static int vu_mem_check(const struct vu_region *wire, const struct stat *st)
 	    !checked_add_u64(wire->uva, wire->size, &end) ||
 	    !checked_add_u64(wire->mmap_offset, wire->size, &end))
 		return -EINVAL;
-	if (!S_ISREG(st->st_mode))
+	if (!S_ISREG(st->stx_mode))
 		return -ENODEV;
-	if (end > (uint64_t)st->st_size)
+	if (end > st->stx_size)
 		return -EFBIG;
+	return 0;
+}
+
+/*
+ * A file whose pages another process provides (FUSE) can make us wait for ever,
+ * already when it is asked for its size. Only what the kernel itself provides is
+ * taken: memfds, tmpfs and hugetlbfs, which have seals, and files on a disk.
+ * None of the calls used here asks a file system that is not local.
+ */
+static int vu_mem_look(int fd, struct statx *st)
+{
+	const int how = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
+
+	if (statx(fd, "", how, STATX_TYPE | STATX_SIZE, st) < 0)
+		return -errno;
+	if (S_ISREG(st->stx_mode) && fcntl(fd, F_GET_SEALS) < 0 && st->stx_dev_major == 0)
+		return -ENOTBLK;
 	return 0;
 }
 
@@ -56,13 +74,13 @@ int vu_mem_map(const struct vu_region *wire, int fd, struct vu_mapping *mapping)
 	uint64_t alignment;
 	uint64_t skip;
 	uint64_t length;
-	struct stat st;
+	struct statx st;
 	void *base;
 	int ret;
 
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	ret = vu_mem_check(wire, &st);
+	ret = vu_mem_look(fd, &st);
+	if (ret == 0)
+		ret = vu_mem_check(wire, &st);
 	if (ret < 0)
 		return ret;
 

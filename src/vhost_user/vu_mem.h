@@ -38,8 +38,9 @@ struct vu_mem {
  * @mapping: output: to be given to vu_mem_insert() or vu_mem_unmap()
  *
  * Return: 0; -EINVAL when the region is empty or its numbers wrap around;
- *         -ENODEV when @fd is no regular file; -EFBIG when the file is too
- *         small; -errno of fstat or mmap
+ *         -ENODEV when @fd is no regular file; -ENOTBLK when it is a file of
+ *         another process or host; -EFBIG when the file is too small; -errno of
+ *         statx or mmap
  * Context: makes system calls that may take long; not under any lock
  */
 int vu_mem_map(const struct vu_region *wire, int fd, struct vu_mapping *mapping) must_use;

@@ -137,6 +137,9 @@ static enum vu_outcome vu_refuse_region(struct vu_session *session, const struct
 	case -ENODEV:
 		what = "lies in no regular file";
 		break;
+	case -ENOTBLK:
+		what = "lies in no memfd, tmpfs, hugetlbfs or local disk";
+		break;
 	case -EFBIG:
 		what = "reaches beyond the end of its file";
 		break;

@@ -140,6 +140,10 @@ int vu_ring_set_kick(struct vu_ring *ring, int fd)
 	int ret;
 
 	vu_ring_drop_kick(ring);
+	if (fd >= 0 && !loop_is_eventfd(session->loop, fd)) {
+		fd_close(&fd);
+		return -EPERM;
+	}
 	if (fd >= 0) {
 		ret = loop_add(session->loop, &ring->kick, fd, EPOLLIN | EPOLLET);
 		if (ret < 0) {

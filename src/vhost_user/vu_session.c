@@ -30,7 +30,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "vhost_user/vu_internal.h"
 
@@ -306,29 +305,20 @@ uint64_t vu_session_features(const struct vu_session *session)
 	return session->features;
 }
 
-/* One event on an eventfd. A full counter means that one is pending anyway;
- * whatever else is wrong with the descriptor is its owner's loss. */
-static void vu_signal(int fd)
-{
-	const uint64_t one = 1;
-	int saved_errno = errno;
-	ssize_t written;
-
-	if (fd < 0)
-		return;
-	written = write(fd, &one, sizeof(one));
-	(void)written;
-	errno = saved_errno;
-}
-
 void vu_session_notify(struct vu_session *session, unsigned int index)
 {
-	vu_signal(session->rings[index].call_fd);
+	int fd = session->rings[index].call_fd;
+
+	if (fd >= 0)
+		loop_signal(session->loop, fd);
 }
 
 void vu_session_ring_error(struct vu_session *session, unsigned int index)
 {
-	vu_signal(session->rings[index].err_fd);
+	int fd = session->rings[index].err_fd;
+
+	if (fd >= 0)
+		loop_signal(session->loop, fd);
 }
 
 bool vu_session_has_spoken(const struct vu_session *session)
