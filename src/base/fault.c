@@ -26,7 +26,8 @@ struct fault_range {
 };
 
 static struct fault_range ranges[FAULT_MAX_RANGES];
-static unsigned int ranges_top; /* no entry in use at or above */
+static unsigned int ranges_lost; /* guarded ones that are lost */
+static unsigned int ranges_top;  /* no entry in use at or above */
 static pthread_mutex_t ranges_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static bool repair(uintptr_t address)
@@ -39,7 +40,8 @@ static bool repair(uintptr_t address)
 
 		if (len == 0 || address < range->start || address - range->start >= len)
 			continue;
-		__atomic_store_n(&range->lost, true, __ATOMIC_RELAXED);
+		if (!__atomic_exchange_n(&range->lost, true, __ATOMIC_RELAXED))
+			__atomic_add_fetch(&ranges_lost, 1, __ATOMIC_RELAXED);
 		return mmap((void *)range->start, len, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
 			    0) != MAP_FAILED;
@@ -100,10 +102,17 @@ void fault_unguard(int handle)
 {
 	pthread_mutex_lock(&ranges_lock);
 	__atomic_store_n(&ranges[handle].len, 0, __ATOMIC_RELEASE);
+	if (__atomic_exchange_n(&ranges[handle].lost, false, __ATOMIC_RELAXED))
+		__atomic_sub_fetch(&ranges_lost, 1, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&ranges_lock);
 }
 
 bool fault_is_lost(int handle)
 {
 	return __atomic_load_n(&ranges[handle].lost, __ATOMIC_RELAXED);
+}
+
+bool fault_any_lost(void)
+{
+	return __atomic_load_n(&ranges_lost, __ATOMIC_RELAXED) != 0;
 }

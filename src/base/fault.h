@@ -35,6 +35,9 @@ int fault_guard(void *start, size_t len) must_use;
 /** Forget a range, before it is unmapped. Context: any thread. */
 void fault_unguard(int handle);
 
+/** Whether an access inside any guarded range has failed. Context: any thread; one load. */
+bool fault_any_lost(void) must_use;
+
 /** Whether an access inside the range has failed. Context: any thread; cheap. */
 bool fault_is_lost(int handle) must_use;
 

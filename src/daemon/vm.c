@@ -24,6 +24,7 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
+#include "base/fault.h"
 #include "base/fd.h"
 #include "host/host.h"
 #include "host/unix_listener.h"
@@ -73,13 +74,6 @@ static void lock(void *ctx)
 	pthread_mutex_lock(&vm->lock);
 }
 
-static void unlock(void *ctx)
-{
-	struct vm *vm = ctx;
-
-	pthread_mutex_unlock(&vm->lock);
-}
-
 static void wake(void *ctx)
 {
 	struct vm *vm = ctx;
@@ -87,6 +81,18 @@ static void wake(void *ctx)
 	if (!vm->woken)
 		loop_post(vm->loop, &vm->wake_up);
 	vm->woken = true;
+}
+
+/* A sibling's owner may have been the one to find this guest's memory truncated. */
+static void unlock(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	/* while the ring is there the session is, and nobody changes its memory */
+	if (unlikely(fault_any_lost()) && vm->device.rx != NULL &&
+	    vu_session_memory_lost(vm->session))
+		wake(vm);
+	pthread_mutex_unlock(&vm->lock);
 }
 
 static void on_wake_up(struct loop_msg *msg)

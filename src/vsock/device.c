@@ -117,7 +117,7 @@ void device_end_sibling_fill(struct device *device, struct rx_fill *fill)
 	device_publish_rx(device, fill);
 	/* without buffers the driver's kick wakes the owner, otherwise nobody would */
 	left = !list_empty(&device->inbox.ready) && (!fill->starved || device->inbox.yield);
-	if (!list_empty(&device->inbox.blocked) && !device->inbox.watched)
+	if (inbox_needs_probe(&device->inbox) && !device->inbox.watched)
 		left = true;
 	if (left || (fill->ring != NULL && fill->ring->broken))
 		device->env->wake(device->ctx);
@@ -136,11 +136,13 @@ void device_drop_sibling(struct device *device, uint64_t cid, struct scratch *sc
 
 void device_probe_siblings(struct device *device)
 {
+	uint32_t elapsed_ms = CONN_PROBE_FIRST_MS << device->probe_shift;
+
 	if (device->probe_shift < CONN_PROBE_MAX_SHIFT)
 		device->probe_shift++;
 	device->env->lock(device->ctx);
 	device->inbox.watched = false;
-	inbox_probe(&device->inbox);
+	inbox_probe(&device->inbox, elapsed_ms);
 	device->env->unlock(device->ctx);
 	device->env->schedule(device->ctx);
 }

@@ -260,8 +260,42 @@ void inbox_drain(struct inbox *inbox, struct rx_fill *fill)
 	}
 }
 
-void inbox_probe(struct inbox *inbox)
+static bool has_ended(const struct inbox_flow *flow)
 {
+	return (flow->owes & CONN_OWES_RST) != 0 && buf_length(&flow->bytes) > 0;
+}
+
+static void age_ended_flow(struct inbox *inbox, struct inbox_flow *flow, uint32_t elapsed_ms)
+{
+	flow->stalled_ms += elapsed_ms;
+	if (flow->stalled_at != buf_length(&flow->bytes))
+		flow->stalled_ms = 0;
+	flow->stalled_at = buf_length(&flow->bytes);
+	if (flow->stalled_ms >= INBOX_STALL_MS)
+		inbox_reset_flow(inbox, flow);
+}
+
+static void age_ended_flows(struct inbox *inbox, uint32_t elapsed_ms)
+{
+	struct list *pos;
+	struct list *tmp;
+
+	if (!inbox->ending)
+		return;
+	inbox->ending = false;
+	list_for_each_safe (pos, tmp, &inbox->all) {
+		struct inbox_flow *flow = container_of(pos, struct inbox_flow, all);
+
+		if (has_ended(flow))
+			age_ended_flow(inbox, flow, elapsed_ms);
+		if (has_ended(flow))
+			inbox->ending = true;
+	}
+}
+
+void inbox_probe(struct inbox *inbox, uint32_t elapsed_ms)
+{
+	age_ended_flows(inbox, elapsed_ms);
 	while (!list_empty(&inbox->blocked)) {
 		struct inbox_flow *flow = list_first(&inbox->blocked, struct inbox_flow, ready);
 
@@ -350,6 +384,10 @@ int inbox_deliver(struct inbox *inbox, struct inbox_flow *flow, const struct pkt
 	if (owed == CONN_OWES_SHUTDOWN)
 		flow->shutdown |= (uint8_t)(pkt->flags & VSOCK_SHUTDOWN_BOTH);
 	flow->owes |= owed;
+	if (has_ended(flow)) {
+		inbox->ending = true;
+		flow->stalled_at = 0;
+	}
 	make_ready(inbox, flow);
 	return 0;
 }

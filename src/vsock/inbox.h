@@ -43,6 +43,7 @@
 
 #define INBOX_MAX_FLOWS 4096u
 #define INBOX_BUCKETS 256u
+#define INBOX_STALL_MS 60000u /* an ended flow, without one byte taken */
 
 struct rx_fill; /* rx_fill.h */
 struct iov_cursor;
@@ -63,6 +64,8 @@ struct inbox_flow {
 	bool unanswered;       /* own, and the sender has not sent its RESPONSE */
 	bool open;             /* the receiver took part: its credit means this flow */
 	bool asked;            /* CREDIT_REQUEST sent since its credit last moved */
+	uint32_t stalled_at;   /* bytes held at the last probe after its end */
+	uint32_t stalled_ms;   /* for how long it has been so many */
 	struct credit_out out; /* towards the receiving guest */
 	struct buf bytes;      /* not yet in its RX ring */
 	struct inbox_flow *hash_next;
@@ -77,6 +80,7 @@ struct inbox {
 	struct list blocked; /* flows whose receiver must read first */
 	uint32_t own_count;  /* flows the receiving guest asked for */
 	bool watched;        /* the owner's timer will probe blocked flows */
+	bool ending;         /* there may be ended flows whose bytes are not taken */
 	bool yield;          /* host packets wait for RX buffers: keep, do not fill */
 	uint64_t guest_cid;  /* the receiver */
 	uint64_t key;        /* secret: guests choose ports */
@@ -151,8 +155,20 @@ struct inbox_flow *inbox_oldest_unanswered(struct inbox *inbox) must_use;
 /** The sibling @src_cid is gone: owe the guest an RST for each of its flows. */
 void inbox_drop_source(struct inbox *inbox, uint64_t src_cid);
 
-/** Ask the receivers of blocked flows for credit (again). */
-void inbox_probe(struct inbox *inbox);
+/** Whether inbox_probe() has something to do later. */
+static inline bool inbox_needs_probe(const struct inbox *inbox)
+{
+	return !list_empty(&inbox->blocked) || inbox->ending;
+}
+
+/**
+ * inbox_probe() - Ask the receivers of blocked flows for credit (again)
+ * @elapsed_ms: since the last time, about
+ *
+ * A flow that its sender has ended, and whose receiver takes no byte for
+ * INBOX_STALL_MS, loses its bytes: they would be charged to the sender for ever.
+ */
+void inbox_probe(struct inbox *inbox, uint32_t elapsed_ms);
 
 /** Put what waits into the ring as far as it goes. */
 void inbox_drain(struct inbox *inbox, struct rx_fill *fill);

@@ -228,7 +228,7 @@ static bool has_work(const struct device *device)
 /* The guest has read something since, or will be asked again. */
 static void watch_blocked(struct device *device)
 {
-	if (list_empty(&device->inbox.blocked)) {
+	if (!inbox_needs_probe(&device->inbox)) {
 		device->probe_shift = 0;
 		return;
 	}

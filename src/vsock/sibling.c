@@ -178,6 +178,15 @@ static void show_early(struct tx_sibling *s, uint32_t bytes)
 	device_publish_rx(s->peer, &s->fill);
 }
 
+/* Flags have a meaning in SHUTDOWN only, and there only the known ones; without
+ * any of them it tells nothing but credit. */
+static void clean_flags(struct pkt *pkt)
+{
+	pkt->flags = pkt->op == VSOCK_OP_SHUTDOWN ? pkt->flags & VSOCK_SHUTDOWN_BOTH : 0;
+	if (pkt->op == VSOCK_OP_SHUTDOWN && pkt->flags == 0)
+		pkt->op = VSOCK_OP_CREDIT_UPDATE;
+}
+
 static void deliver(struct device *device, struct pkt *pkt, struct iov_cursor *payload)
 {
 	struct tx_sibling *s = &device->sibling;
@@ -186,6 +195,7 @@ static void deliver(struct device *device, struct pkt *pkt, struct iov_cursor *p
 	if (pkt->buf_alloc != s->last.buf_alloc || pkt->fwd_cnt != s->last.fwd_cnt)
 		s->credit_moved = true;
 	s->last = *pkt;
+	clean_flags(pkt);
 	/* what the receiver may have waiting for our guest is bounded by its window */
 	pkt->buf_alloc = min_u32(pkt->buf_alloc, s->peer->window);
 	if (pkt->op == VSOCK_OP_RST)

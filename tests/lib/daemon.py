@@ -3,6 +3,7 @@
 
 VDV_BIN names the program (default build/vhost-device-vsock of this tree).
 VDV_STRICT=0 drops the checks of how it exits, for comparing other programs.
+VDV_THREADS is the number of workers where a test does not choose one.
 """
 
 import os
@@ -18,6 +19,7 @@ from waiting import SCALE
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 STRICT = os.environ.get("VDV_STRICT", "1") != "0"
+THREADS = os.environ.get("VDV_THREADS")
 COMPLAINTS = ("AddressSanitizer", "LeakSanitizer", "ThreadSanitizer", "runtime error:",
               "Assertion", "assertion", "stack smashing")
 UNIX_LISTENING = 0x10000  # __SO_ACCEPTCON in /proc/net/unix
@@ -25,6 +27,11 @@ UNIX_LISTENING = 0x10000  # __SO_ACCEPTCON in /proc/net/unix
 
 def binary():
     return os.environ.get("VDV_BIN") or os.path.join(ROOT, "build", "vhost-device-vsock")
+
+
+def has_thread_sanitizer():
+    with open(binary(), "rb") as file:
+        return b"__tsan_init" in file.read()
 
 
 def is_socket(path):
@@ -73,6 +80,8 @@ class Daemon:
         self.proc = None
         self.stderr_path = os.path.join(self.dir, "stderr")
         self.argv = [binary(), *(args if STRICT else ())]  # the reference has no such options
+        if THREADS and "--threads" not in args:
+            self.argv += ["--threads", THREADS]
         for cid, vm in self.vms.items():
             keys = {"guest-cid": cid, "socket": vm.socket, "uds-path": vm.uds}
             keys.update(options or {})
@@ -155,6 +164,10 @@ class Daemon:
         with open(f"/proc/{self.proc.pid}/stat", encoding="ascii") as file:
             fields = file.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def mapping_count(self):
+        with open(f"/proc/{self.proc.pid}/maps", encoding="utf-8", errors="replace") as file:
+            return sum(1 for _ in file)
 
     def memory_kib(self):
         with open(f"/proc/{self.proc.pid}/status", encoding="ascii") as file:

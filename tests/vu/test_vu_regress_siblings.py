@@ -7,7 +7,7 @@ import pytest
 
 import gsocket
 import waiting
-from vsockpkt import OP_REQUEST, OP_RESPONSE, OP_RW, Pkt
+from vsockpkt import OP_CREDIT_UPDATE, OP_REQUEST, OP_RESPONSE, OP_RW, OP_SHUTDOWN, Pkt
 from waiting import until
 
 F_WRITE = 2
@@ -173,3 +173,15 @@ def test_stop_with_live_flows(start_daemon, start_vm, threads):
     left.tx(OP_RW, BLOB)
     assert right.peer_cid == 3
     daemon.stop()
+
+
+def test_flags_without_a_meaning(start_daemon, start_vm):
+    """Bits nobody knows, and a SHUTDOWN of nothing, reached the sibling's driver unchecked."""
+    daemon = start_daemon(cids=(3, 4))
+    left, right = raw_pair(start_vm(daemon, 3).guest, start_vm(daemon, 4).guest)
+    left.tx(OP_RW, b"hello", flags=0xFFFFFFFF)
+    assert right.expect(OP_RW, flags=0).data == b"hello"
+    left.tx(OP_SHUTDOWN, flags=0)
+    left.tx(OP_SHUTDOWN, flags=0xFFFFFFFC)
+    left.tx(OP_SHUTDOWN, flags=0xFFFFFFFD)
+    right.expect(OP_SHUTDOWN, flags=1, ignore=(OP_CREDIT_UPDATE,))
