@@ -21,6 +21,17 @@ union fd_control {
 	char bytes[CMSG_SPACE(FD_RECV_MAX * sizeof(int))];
 };
 
+#ifndef SO_PASSRIGHTS /* Linux 6.16 */
+#define SO_PASSRIGHTS 83
+#endif
+
+void fd_refuse_rights(int sock)
+{
+	int pass = 0;
+
+	(void)setsockopt(sock, SOL_SOCKET, SO_PASSRIGHTS, &pass, sizeof(pass));
+}
+
 void fd_close(int *fd)
 {
 	int saved_errno = errno;

@@ -48,6 +48,15 @@ ssize_t fd_recv(int sock, void *buf, size_t len, int *fds, size_t max_fds, size_
 
 #define FD_RECV_MAX 16u
 
+/**
+ * fd_refuse_rights() - Let nobody pass descriptors to a Unix socket
+ *
+ * On a listener, also to the sockets that come from it. Descriptors that nobody
+ * receives are closed by the one who reads the bytes, and closing can wait: for a
+ * FUSE server, or for a socket that lingers. Kernels before 6.16 cannot do it.
+ */
+void fd_refuse_rights(int sock);
+
 /** Close @n descriptors of an array and set each to -1. */
 void fd_close_all(int *fds, size_t n);
 

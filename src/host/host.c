@@ -92,6 +92,7 @@ static int open_uds(struct host *host, const char *path, char *culprit)
 	err = unix_listener_open(&host->uds, path);
 	if (err < 0)
 		return err;
+	fd_refuse_rights(host->uds.fd);
 	host->listener_count = 1;
 	return watch(host, &host->listeners[0], host->uds.fd);
 }

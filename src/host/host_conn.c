@@ -192,6 +192,7 @@ static int dial_unix(struct host_conn *hc)
 	hc->source.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (hc->source.fd < 0)
 		return -errno;
+	fd_refuse_rights(hc->source.fd);
 	err = try_dial(hc);
 	if (err == 0)
 		return watch(hc, WATCH_INPUT);

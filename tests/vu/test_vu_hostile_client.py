@@ -94,6 +94,33 @@ def test_ten_thousand_clients_that_leave(daemon, guest, live):
     assert daemon.cpu_seconds() - spent < 0.3, "the daemon spins"
 
 
+@pytest.mark.parametrize("which", ["client", "listener"])
+def test_descriptors_that_nobody_asked_for(daemon, guest, live, which):
+    """Their last owner would be the daemon, and closing them may take as long as they like. Newer
+    kernels refuse them to the sender; elsewhere they are closed and the bytes arrive."""
+    if which == "client":
+        listener = gsocket.Listener(guest, 50)
+        host = daemon.connect(50)
+        sock = listener.accept()
+    else:
+        door = daemon.listen(60)
+        sock = gsocket.connect(guest, 5000, 60)
+        host = door.accept()
+    before = daemon.fd_count()
+    sent = 0
+    for _ in range(100):
+        try:
+            socket.send_fds(host.sock, [b"x"], [0, 1])
+            sent += 1
+        except PermissionError:
+            pass
+    host.send_all(b"y")
+    assert sock.recv_exact(sent + 1) == b"x" * sent + b"y"
+    assert daemon.fd_count() <= before
+    assert sent == 0 or tuple(map(int, os.uname().release.split(".")[:2])) < (6, 16)
+    assert_live(live)
+
+
 def settle(guest, listener):
     """The guest closes what it has accepted until nothing comes any more."""
     def step():
