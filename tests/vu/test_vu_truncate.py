@@ -9,6 +9,7 @@ import os
 import pytest
 
 import gsocket
+import waiting
 from daemon import has_thread_sanitizer
 from hostsock import stream
 from vsockpkt import OP_REQUEST, OP_RESPONSE, OP_RW
@@ -79,6 +80,33 @@ def test_sibling_sends_to_it(world):
     flow.expect(OP_RESPONSE)
     os.close(truncate(vm))
     flow.tx(OP_RW, PATTERN)  # nothing else tells the owner of that memory
+    vm.fe.wait_closed()
+    assert_neighbour(daemon, neighbour)
+
+
+@pytest.mark.skipif(has_thread_sanitizer(), reason="its SIGBUS handling deadlocks in itself")
+def test_sibling_finds_only_a_buffer_gone(start_daemon, start_vm):
+    """The rings are whole, so that nothing but the lost memory itself can end the session."""
+    daemon = start_daemon(cids=(3, 4), args=["--threads", "2"])
+    vm, neighbour = start_vm(daemon, 3, rx_count=2), start_vm(daemon, 4)
+    listener = vm.guest.raw_listen(90)
+    left = neighbour.guest.flow(4000, 90, peer_cid=3)
+    left.tx(OP_REQUEST)
+    right = listener.accept()
+    right.respond()
+    left.expect(OP_RESPONSE)
+    vm.guest.refill = False
+    while vm.guest.rx_posted:
+        left.tx(OP_RW, b"x")
+        right.expect(OP_RW)
+    waiting.unregister(vm.guest)
+    other = vm.guest.mem.regions[0]
+    assert other is not vm.guest.mem.home
+    vm.guest.rx.add([(other.gpa + 0x1000, 3776, True)])
+    vm.guest.rx.publish()
+    neighbour.guest.sync()
+    os.ftruncate(other.fd, 0)
+    left.tx(OP_RW, b"y" * 100)
     vm.fe.wait_closed()
     assert_neighbour(daemon, neighbour)
 
