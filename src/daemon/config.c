@@ -119,6 +119,8 @@ static int finish(struct config_draft *draft, struct config *config)
 		.log_level = draft->by_option.marks.given[KEY_LOG_LEVEL]
 				     ? draft->by_option.log_level
 				     : draft->by_file.log_level,
+		.security = draft->by_option.security,
+		.file = draft->file,
 	};
 	return 0;
 }
@@ -145,6 +147,11 @@ enum config_result config_load(struct config *config, int argc, char **argv, FIL
 {
 	struct config_draft draft = {
 		.by_option.log_level = LOG_NOTICE,
+		.by_option.security = { .sandbox = SANDBOX_AUTO,
+					.user = (uid_t)-1,
+					.group = (gid_t)-1,
+					.socket_group = (gid_t)-1,
+					.socket_mode = -1 },
 		.by_file.log_level = LOG_NOTICE,
 		.err = err,
 	};

@@ -26,7 +26,6 @@
 
 #include "base/fd.h"
 #include "host/host.h"
-#include "host/unix_listener.h"
 #include "vhost_user/vu_session.h"
 #include "virtio/ring_spec.h"
 #include "vsock/device.h"
@@ -49,6 +48,7 @@ struct vm {
 	struct loop_msg wake_up; /* from a sibling's owner */
 	bool woken;              /* it is on its way; under the lock */
 	struct log_limit guest_errors;
+	struct log_limit refusals;
 	char tag[sizeof("vm=4294967295")];
 };
 
@@ -266,8 +266,21 @@ static void run(struct loop_task *task)
 
 /* --- front-ends --- */
 
+static void refuse_front_end(struct vm *vm, int fd)
+{
+	uint32_t suppressed;
+
+	if (log_limit_pass(&vm->refusals, loop_now_ms(vm->loop), &suppressed))
+		log_warning(vm->tag, "a front-end was refused: its user is not in --allow-uid");
+	fd_close(&fd);
+}
+
 static void serve_front_end(struct vm *vm, int fd)
 {
+	if (!peer_allowed(&vm->set->peers, fd)) {
+		refuse_front_end(vm, fd);
+		return;
+	}
 	/* one that is gone, or never said anything, does not block the next */
 	if (vm->session != NULL &&
 	    (vu_session_hung_up(vm->session) || !vu_session_has_spoken(vm->session)))
@@ -343,7 +356,7 @@ static void explain(const char *tag, const char *what, int err)
 
 static int open_front_end(struct vm *vm)
 {
-	int err = unix_listener_open(&vm->listener, vm->config->socket);
+	int err = broker_listen(vm->set->broker, &vm->listener, vm->config->socket);
 
 	if (err == 0)
 		err = loop_add(vm->loop, &vm->accept, vm->listener.fd, EPOLLIN);
@@ -357,6 +370,8 @@ static int open_host(struct vm *vm)
 	char culprit[HOST_CULPRIT_BYTES];
 	struct host_params params = {
 		.loop = vm->loop,
+		.broker = vm->set->broker,
+		.peers = &vm->set->peers,
 		.device = &vm->device,
 		.tag = vm->tag,
 		.uds_path = vm->config->uds_path,
@@ -431,7 +446,7 @@ void vm_free(struct vm *vm)
 	loop_del(vm->loop, &vm->accept);
 	loop_disarm(vm->loop, &vm->accept_resume);
 	loop_disarm(vm->loop, &vm->probe);
-	unix_listener_close(&vm->listener);
+	broker_unlisten(vm->set->broker, &vm->listener);
 	host_close(&vm->host);
 	device_fini(&vm->device);
 	loop_cancel(&vm->run);

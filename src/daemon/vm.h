@@ -10,6 +10,8 @@
 
 #include "base/compiler.h"
 #include "daemon/config.h"
+#include "host/broker.h"
+#include "host/peer.h"
 #include "loop/loop.h"
 #include "vsock/scratch.h"
 
@@ -19,7 +21,9 @@ struct vm;
 struct vm_set {
 	struct vm **vms;
 	size_t count;
-	uint32_t max_conns; /* of each, so that one cannot take all descriptors */
+	struct broker *broker;  /* makes and removes their sockets */
+	struct peer_list peers; /* who may connect to these */
+	uint32_t max_conns;     /* of each, so that one cannot take all descriptors */
 };
 
 /**
