@@ -44,8 +44,7 @@ int stage_identity(uid_t uid, gid_t gid, gid_t extra)
 	return 0;
 }
 
-/* The bounding set goes as far as we may; without no exec it gives nothing anyway. */
-static void drop_bounding(uint64_t keep)
+void stage_bounding(uint64_t keep)
 {
 	for (unsigned int cap = 0; cap < 64; cap++) {
 		if ((keep & bit64(cap)) == 0 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
@@ -59,7 +58,6 @@ int stage_capabilities(uint64_t keep)
 	struct __user_cap_data_struct data[2];
 	uint64_t permitted;
 
-	drop_bounding(keep);
 	if (syscall(SYS_capget, &header, data) < 0)
 		return -errno;
 	permitted = (data[0].permitted | (uint64_t)data[1].permitted << 32) & keep;

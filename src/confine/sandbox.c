@@ -48,23 +48,6 @@ struct outcome {
 	int err[array_size(part_names)];
 };
 
-int sandbox_mode_parse(const char *name, enum sandbox_mode *mode)
-{
-	static const char *const names[] = {
-		[SANDBOX_AUTO] = "auto",
-		[SANDBOX_STRICT] = "strict",
-		[SANDBOX_NONE] = "none",
-	};
-
-	for (unsigned int i = 0; i < SANDBOX_MODE_COUNT; i++) {
-		if (strcmp(name, names[i]) == 0) {
-			*mode = (enum sandbox_mode)i;
-			return 0;
-		}
-	}
-	return -EINVAL;
-}
-
 int sandbox_early(void)
 {
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
@@ -124,8 +107,11 @@ static int report(const struct sandbox_plan *plan, const struct outcome *outcome
 
 static int become_user(const struct sandbox_plan *plan, gid_t extra)
 {
-	int err = stage_identity(plan->uid, plan->gid, extra);
+	int err;
 
+	if (plan->mode != SANDBOX_NONE)
+		stage_bounding(0);
+	err = stage_identity(plan->uid, plan->gid, extra);
 	if (err < 0)
 		log_error(NULL, "cannot become user %d and group %d: %s", (int)plan->uid,
 			  (int)plan->gid, strerror(-err));

@@ -31,9 +31,6 @@ struct sandbox_plan {
 	const char *config_file;
 };
 
-/** Parse a mode's name. Return: 0 or -EINVAL. */
-int sandbox_mode_parse(const char *name, enum sandbox_mode *mode) must_use;
-
 /**
  * sandbox_early() - First of all: no way to gain privileges by exec
  *

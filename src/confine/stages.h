@@ -35,6 +35,14 @@ int stage_root(bool user_ns) must_use;
  */
 int stage_identity(uid_t uid, gid_t gid, gid_t extra) must_use;
 
+/**
+ * stage_bounding() - No program run later may get capabilities but @keep
+ *
+ * Only who may change users can do it, so it comes before that; for others it
+ * does nothing, and no_new_privs says the same.
+ */
+void stage_bounding(uint64_t keep);
+
 /** Give up all capabilities but those of the mask @keep, by bit number. */
 int stage_capabilities(uint64_t keep) must_use;
 

@@ -15,7 +15,19 @@
 
 int config_set_sandbox(maybe_unused const struct config_key *key, void *field, const char *text)
 {
-	return sandbox_mode_parse(text, field);
+	static const char *const names[SANDBOX_MODE_COUNT] = {
+		[SANDBOX_AUTO] = "auto",
+		[SANDBOX_STRICT] = "strict",
+		[SANDBOX_NONE] = "none",
+	};
+
+	for (unsigned int i = 0; i < SANDBOX_MODE_COUNT; i++) {
+		if (strcmp(text, names[i]) == 0) {
+			*(enum sandbox_mode *)field = (enum sandbox_mode)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
 }
 
 /* Digits of a base only; -1 is no id. */

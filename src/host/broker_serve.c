@@ -243,7 +243,8 @@ static int prepare(struct server *server)
 {
 	/* a terminal signals the whole group: this process ends after the daemon did */
 	if (signal(SIGINT, SIG_IGN) == SIG_ERR || signal(SIGTERM, SIG_IGN) == SIG_ERR ||
-	    signal(SIGHUP, SIG_IGN) == SIG_ERR || signal(SIGQUIT, SIG_IGN) == SIG_ERR)
+	    signal(SIGHUP, SIG_IGN) == SIG_ERR || signal(SIGQUIT, SIG_IGN) == SIG_ERR ||
+	    signal(SIGPIPE, SIG_IGN) == SIG_ERR)
 		return -errno;
 	server->base_fd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (server->base_fd < 0)
