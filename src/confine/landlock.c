@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -50,15 +51,14 @@ static struct ruleset everything(long abi, size_t *size)
 
 static int allow_beneath(int ruleset_fd, const char *directory, size_t len, uint64_t access)
 {
-	char path[4096];
+	char *path = strndup(directory, len);
 	int fd scoped_fd = -1;
 	struct landlock_path_beneath_attr rule = { .allowed_access = access };
 
-	if (len >= sizeof(path))
-		return -ENAMETOOLONG;
-	memcpy(path, directory, len);
-	path[len] = '\0';
+	if (path == NULL)
+		return -ENOMEM;
 	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	free(path);
 	if (fd < 0)
 		return -errno;
 	rule.parent_fd = fd;
