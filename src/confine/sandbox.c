@@ -157,31 +157,43 @@ int sandbox_worker(const struct sandbox_plan *plan)
 /* What a root without --user could reach so far, it can still reach. */
 #define BROKER_CAPABILITIES (bit64(CAP_DAC_OVERRIDE) | bit64(CAP_FOWNER) | bit64(CAP_CHOWN))
 
-int sandbox_broker(const struct sandbox_plan *plan)
+/* Every stage is tried, whatever became of the others. Return: the first failure. */
+static int take_broker_stages(const struct sandbox_plan *plan, uint64_t capabilities)
 {
 	const struct landlock_grant grant = {
 		.sockets = true,
 		.read_beside = plan->reload ? plan->config_file : NULL,
 	};
+	int err[] = { stage_capabilities(capabilities), 0, 0, 0 };
+
+	if (!IS_INSTRUMENTED) {
+		err[1] = stage_cores();
+		err[2] = stage_landlock(&grant);
+		err[3] = stage_syscalls(SYSCALLS_BROKER);
+	}
+	for (size_t i = 0; i < array_size(err); i++) {
+		if (err[i] < 0)
+			return err[i];
+	}
+	return 0;
+}
+
+int sandbox_broker(const struct sandbox_plan *plan)
+{
 	bool stays_root = plan->uid == (uid_t)-1 && geteuid() == 0;
 	int err = become_user(plan, plan->socket_group);
 
 	if (err < 0 || plan->mode == SANDBOX_NONE)
 		return err;
 	(void)prctl(PR_SET_NAME, "vsock-broker", 0, 0, 0);
-	err = stage_capabilities(stays_root ? BROKER_CAPABILITIES : 0);
-	if (!IS_INSTRUMENTED && err == 0)
-		err = stage_cores();
-	if (!IS_INSTRUMENTED && err == 0)
-		err = stage_landlock(&grant);
-	/* the kernel's lack of it is told by the worker's line */
-	if (plan->mode != SANDBOX_STRICT && (err == -ENOSYS || err == -EOPNOTSUPP))
-		err = 0;
-	if (!IS_INSTRUMENTED && err == 0)
-		err = stage_syscalls(SYSCALLS_BROKER);
-	if (err < 0 && plan->mode == SANDBOX_STRICT)
+	err = take_broker_stages(plan, stays_root ? BROKER_CAPABILITIES : 0);
+	if (err == 0)
+		return 0;
+	if (plan->mode == SANDBOX_STRICT) {
 		log_error(NULL, "--sandbox=strict: cannot confine the broker: %s", strerror(-err));
-	else if (err < 0)
-		log_warning(NULL, "the broker is not fully confined: %s", strerror(-err));
-	return err < 0 && plan->mode == SANDBOX_STRICT ? -ECANCELED : 0;
+		return -ECANCELED;
+	}
+	/* what a kernel lacks is told by the workers' line too */
+	log_info(NULL, "the broker is not fully confined: %s", strerror(-err));
+	return 0;
 }

@@ -33,6 +33,7 @@
 
 /* A socket for each of a VM's two paths, and the control socket. */
 #define MAX_LISTENERS 16384u
+#define EVENTS_PER_TURN 16
 #define PORT_ROOM sizeof("_4294967295")
 
 struct server {
@@ -255,6 +256,22 @@ static int prepare(struct server *server)
 	return watch(server, NULL, server->channel);
 }
 
+/* Of a turn each channel has at most one event, so a door that goes is not met again. */
+static bool turn(struct server *server)
+{
+	struct epoll_event events[EVENTS_PER_TURN];
+	int n = epoll_wait(server->epoll_fd, events, EVENTS_PER_TURN, -1);
+	bool open = n >= 0 || errno == EINTR;
+
+	for (int i = 0; i < n; i++) {
+		if (events[i].data.ptr == NULL)
+			open = serve_channel(server);
+		else
+			serve_door(events[i].data.ptr);
+	}
+	return open;
+}
+
 void broker_serve(const struct broker_params *params, int channel)
 {
 	struct server server = {
@@ -263,20 +280,9 @@ void broker_serve(const struct broker_params *params, int channel)
 		.epoll_fd = -1,
 		.base_fd = -1,
 	};
-	struct epoll_event event;
-	bool open = prepare(&server) == 0;
 
-	while (open) {
-		int n = epoll_wait(server.epoll_fd, &event, 1, -1);
-
-		if (n < 0 && errno != EINTR)
-			break;
-		if (n < 1)
-			continue;
-		if (event.data.ptr == NULL)
-			open = serve_channel(&server);
-		else
-			serve_door(event.data.ptr);
-	}
+	if (prepare(&server) == 0)
+		while (turn(&server))
+			;
 	/* descriptors and memory go with the process */
 }
