@@ -160,14 +160,18 @@ static int add(scmp_filter_ctx ctx, const struct rule *rules, size_t count)
  */
 static int add_refusals(scmp_filter_ctx ctx, enum syscalls_role role)
 {
+	/* abort(): to this process only */
+	const struct scmp_arg_cmp own = {
+		.arg = 0,
+		.op = SCMP_CMP_EQ,
+		.datum_a = (scmp_datum_t)getpid(),
+	};
 	int err = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 
 	if (err == 0 && role != SYSCALLS_BROKER)
 		err = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(openat), 0);
 	if (err == 0)
-		/* abort(): to this process only */
-		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-				       SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+		err = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, &own);
 	return err;
 }
 

@@ -81,9 +81,9 @@ static int dial(const struct door_end *door, uint32_t port)
 }
 
 /* Answer with the descriptor, or with the error, that @result is. */
-static int answer(int channel, int result, uint32_t id)
+static int answer(int channel, int result)
 {
-	const struct broker_reply reply = { .err = result < 0 ? result : 0, .id = id };
+	const struct broker_reply reply = { .err = result < 0 ? result : 0 };
 
 	return fd_send(channel, &reply, sizeof(reply), result);
 }
@@ -92,18 +92,18 @@ static void serve_door(struct door_end *door)
 {
 	struct broker_dial request;
 	ssize_t got = recv(door->fd, &request, sizeof(request), MSG_DONTWAIT | MSG_TRUNC);
-	int fd scoped_fd = -1;
+	int err = -EPROTO;
 
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (got == (ssize_t)sizeof(request)) {
 		int result = dial(door, request.port);
 
-		fd = result < 0 ? -1 : result;
-		if (answer(door->fd, result, 0) == 0)
-			return;
+		err = answer(door->fd, result);
+		fd_close(&result);
 	}
-	free_door(door);
+	if (err < 0)
+		free_door(door);
 }
 
 static int watch(struct server *server, struct door_end *door, int fd)

@@ -346,6 +346,20 @@ def test_signals_for_the_whole_group():
         assert not os.path.lexists(program.socket) and not os.path.lexists(program.uds)
 
 
+def test_stopped_and_continued():
+    """The kernel restarts some calls by one of its own."""
+    with Program() as program:
+        for _ in range(3):
+            for pid in (program.proc.pid, program.broker()):
+                os.kill(pid, signal.SIGSTOP)
+                until(lambda: status(pid)["State"].startswith("T"), "it to stop")
+                os.kill(pid, signal.SIGCONT)
+                until(lambda: not status(pid)["State"].startswith("T"), "it to go on")
+            with connect(program.uds) as client:
+                assert client.recv(1) == b""  # no guest is there
+        program.stop()
+
+
 def test_dead_broker_harms_nobody_else():
     with Program() as program:
         os.kill(program.broker(), signal.SIGKILL)
