@@ -17,9 +17,10 @@
 #include "host/broker_private.h"
 
 #define REPLY_TIMEOUT_MS 5000
+#define START_TIMEOUT_MS 30000 /* a machine that is busy with its own start */
 
 /* One reply and its descriptor, -1 if none. A broker that does not answer is given up. */
-static int take_reply(struct broker *broker, struct broker_reply *reply, int *fd)
+static int take_reply(struct broker *broker, int timeout_ms, struct broker_reply *reply, int *fd)
 {
 	struct pollfd wait = { .fd = broker->channel, .events = POLLIN };
 	size_t n_fds = 0;
@@ -28,7 +29,7 @@ static int take_reply(struct broker *broker, struct broker_reply *reply, int *fd
 
 	*fd = -1;
 	do
-		ready = poll(&wait, 1, REPLY_TIMEOUT_MS);
+		ready = poll(&wait, 1, timeout_ms);
 	while (ready < 0 && errno == EINTR);
 	got = ready == 1 ? fd_recv(broker->channel, reply, sizeof(*reply), fd, 1, &n_fds) : -EPIPE;
 	if (got == (ssize_t)sizeof(*reply) && reply->err <= 0)
@@ -50,7 +51,7 @@ static int ask(struct broker *broker, const struct broker_request *request,
 	if (broker->channel >= 0)
 		err = fd_send(broker->channel, request, sizeof(*request), -1);
 	if (err == 0)
-		err = take_reply(broker, reply, fd);
+		err = take_reply(broker, REPLY_TIMEOUT_MS, reply, fd);
 	pthread_mutex_unlock(&broker->lock);
 	return err;
 }
@@ -96,7 +97,7 @@ static int make_process(struct broker *broker)
 		broker->pid = 0;
 		return -errno;
 	}
-	return take_reply(broker, &ready, &none);
+	return take_reply(broker, START_TIMEOUT_MS, &ready, &none);
 }
 
 int broker_start(struct broker *broker, const struct broker_params *params)
@@ -113,9 +114,12 @@ int broker_start(struct broker *broker, const struct broker_params *params)
 
 void broker_stop(struct broker *broker)
 {
+	/* one that does not answer is not waited for either */
+	int options = broker->channel < 0 ? WNOHANG : 0;
+
 	fd_close(&broker->channel); /* which ends it */
 	if (broker->pid > 0)
-		while (waitpid(broker->pid, NULL, 0) < 0 && errno == EINTR)
+		while (waitpid(broker->pid, NULL, options) < 0 && errno == EINTR)
 			;
 	broker->pid = 0;
 }

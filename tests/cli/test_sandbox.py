@@ -371,6 +371,17 @@ def test_dead_broker_harms_nobody_else():
         assert program.proc.wait(10) == 0
 
 
+def test_silent_broker_does_not_keep_the_daemon():
+    with Program() as program:
+        broker = program.broker()
+        os.kill(broker, signal.SIGSTOP)
+        program.proc.send_signal(signal.SIGTERM)
+        try:
+            assert program.proc.wait(30) == 0
+        finally:
+            os.kill(broker, signal.SIGKILL)
+
+
 def test_stale_sockets_are_replaced():
     """What a killed daemon leaves behind is in nobody's way."""
     with Program() as program:
