@@ -57,6 +57,14 @@ ssize_t fd_recv(int sock, void *buf, size_t len, int *fds, size_t max_fds, size_
  */
 void fd_refuse_rights(int sock);
 
+/**
+ * fd_send() - Send bytes and at most one descriptor over a Unix socket
+ * @fd: to go along, still the caller's afterwards; -1: none
+ *
+ * Return: 0 when all @len bytes went, -EAGAIN, other -errno; never blocks
+ */
+int fd_send(int sock, const void *buf, size_t len, int fd) must_use;
+
 /** Close @n descriptors of an array and set each to -1. */
 void fd_close_all(int *fds, size_t n);
 

@@ -128,6 +128,8 @@ static int finish(struct config_draft *draft, struct config *config)
 		.log_rate = globals_of(draft, KEY_LOG_RATE)->log_rate,
 		.total_connections = globals_of(draft, KEY_TOTAL_CONNECTIONS)->total_connections,
 		.total_buffered = globals_of(draft, KEY_TOTAL_BUFFERED)->total_buffered,
+		.security = draft->by_option.security,
+		.file = draft->file,
 	};
 	return 0;
 }
@@ -156,6 +158,11 @@ enum config_result config_load(struct config *config, int argc, char **argv, FIL
 		.total_buffered = CONFIG_DEFAULT_TOTAL_BUFFERED,
 		.log_level = LOG_NOTICE,
 		.log_rate = LOG_DEFAULT_RATE,
+		.security = { .sandbox = SANDBOX_AUTO,
+			      .user = (uid_t)-1,
+			      .group = (gid_t)-1,
+			      .socket_group = (gid_t)-1,
+			      .socket_mode = -1 },
 	};
 	struct config_draft draft = { .by_option = defaults, .by_file = defaults, .err = err };
 	int ret = 0;

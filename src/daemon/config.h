@@ -2,7 +2,8 @@
 /*
  * config.h - options and configuration file into one validated structure.
  *
- * May read the configuration file; creates, removes and opens nothing else.
+ * May read the configuration file and look users and groups up; creates and
+ * removes nothing.
  */
 #ifndef DAEMON_CONFIG_H
 #define DAEMON_CONFIG_H
@@ -14,6 +15,7 @@
 
 #include "base/compiler.h"
 #include "base/log.h"
+#include "confine/sandbox.h"
 
 #define CONFIG_PROGRAM "vhost-device-vsock"
 
@@ -38,6 +40,7 @@
 #define CONFIG_MAX_THREADS 256u
 #define CONFIG_MAX_VMS 4096u
 #define CONFIG_MAX_LIST 1024 /* ports or groups of one VM */
+#define CONFIG_MAX_UIDS 64u  /* of --allow-uid */
 #define CONFIG_MAX_FILE_BYTES (1024u * 1024u)
 
 /** One guest and its sockets. */
@@ -57,6 +60,17 @@ struct vm_config {
 	size_t group_count;
 };
 
+/** What protects the host; by option only. */
+struct security_config {
+	enum sandbox_mode sandbox;
+	uid_t user;         /* (uid_t)-1: as started */
+	gid_t group;        /* (gid_t)-1: the user's own, or as started */
+	gid_t socket_group; /* (gid_t)-1: none given */
+	int socket_mode;    /* -1: what the umask leaves */
+	uid_t allow_uids[CONFIG_MAX_UIDS];
+	size_t allow_uid_count; /* 0: no check */
+};
+
 /** Everything the daemon was told; immutable after config_load(). */
 struct config {
 	struct vm_config *vms;
@@ -66,6 +80,8 @@ struct config {
 	uint32_t log_rate;          /* lines per second and object */
 	uint32_t total_connections; /* 0: as many as there are descriptors for */
 	uint32_t total_buffered;    /* bytes */
+	struct security_config security;
+	const char *file; /* of --config, or NULL; lives as long as argv */
 };
 
 enum config_result {
@@ -78,7 +94,7 @@ enum config_result {
  * config_load() - Parse the command line and, if named, the file
  * @config: output; empty unless CONFIG_RUN; release with config_free()
  * @argc:   as main() got it; argv[0] is not looked at
- * @argv:   as main() got it; not modified, not referred to after the return
+ * @argv:   as main() got it; not modified
  * @out:    where --help and --version go
  * @err:    where the one line about an error goes
  *

@@ -120,6 +120,7 @@ static int set_level(maybe_unused const struct config_key *key, void *field, con
 
 #define VM_FIELD(member) .offset = offsetof(struct vm_config, member)
 #define VM_LIST .offset = 0, .is_list = true /* the parser needs pointer and count */
+#define SECURITY_FIELD(member) .offset = offsetof(struct config_globals, security.member)
 #define GLOBAL_FIELD(member) .offset = offsetof(struct config_globals, member)
 
 static const struct config_key keys[KEY_COUNT] = {
@@ -244,6 +245,43 @@ static const struct config_key keys[KEY_COUNT] = {
 		.what = "a number", .min = 1, .max = CONFIG_MAX_LOG_RATE, .set = set_number,
 		GLOBAL_FIELD(log_rate), .preset = LOG_DEFAULT_RATE,
 		.help = "Lines per second that may be logged about each kind of event of a VM.",
+	},
+	[KEY_SANDBOX] = {
+		.name = "sandbox", .arg = "MODE", .scope = CONFIG_IN_OPTION,
+		.what = "one of auto, strict, none", .set = config_set_sandbox,
+		SECURITY_FIELD(sandbox), .preset_text = "auto",
+		.help = "What the process gives up when it serves: auto (all that the system\n"
+			"allows), strict (all, or do not start) or none.",
+	},
+	[KEY_USER] = {
+		.name = "user", .arg = "NAME", .scope = CONFIG_IN_OPTION,
+		.what = "a user of this host or a number", .set = config_set_user,
+		GLOBAL_FIELD(security), .preset_text = "as started",
+		.help = "Become this user; it makes the sockets.",
+	},
+	[KEY_GROUP] = {
+		.name = "group", .arg = "NAME", .scope = CONFIG_IN_OPTION,
+		.what = "a group of this host or a number", .set = config_set_group,
+		SECURITY_FIELD(group), .preset_text = "the user's own",
+		.help = "Become this group, and drop all others.",
+	},
+	[KEY_SOCKET_MODE] = {
+		.name = "socket-mode", .arg = "OCTAL", .scope = CONFIG_IN_OPTION,
+		.what = "octal permissions from 0 to 777", .set = config_set_mode,
+		SECURITY_FIELD(socket_mode), .preset_text = "what the umask leaves",
+		.help = "Permissions of the sockets that are made; write is what counts.",
+	},
+	[KEY_SOCKET_GROUP] = {
+		.name = "socket-group", .arg = "NAME", .scope = CONFIG_IN_OPTION,
+		.what = "a group of this host or a number", .set = config_set_group,
+		SECURITY_FIELD(socket_group), .preset_text = "the process's own",
+		.help = "Group of the sockets that are made.",
+	},
+	[KEY_ALLOW_UID] = {
+		.name = "allow-uid", .arg = "UIDS", .scope = CONFIG_IN_OPTION,
+		.what = "up to 64 user numbers separated by ','", .set = config_set_uids,
+		GLOBAL_FIELD(security), .preset_text = "every user the permissions allow",
+		.help = "Users that may connect to the sockets, by number, separated by ','.",
 	},
 	[KEY_HELP] = {
 		.name = "help", .scope = CONFIG_IN_OPTION, .letter = 'h',

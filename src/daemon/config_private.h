@@ -44,6 +44,12 @@ enum config_key_id {
 	KEY_TOTAL_BUFFERED,
 	KEY_LOG_LEVEL,
 	KEY_LOG_RATE,
+	KEY_SANDBOX,
+	KEY_USER,
+	KEY_GROUP,
+	KEY_SOCKET_MODE,
+	KEY_SOCKET_GROUP,
+	KEY_ALLOW_UID,
 	KEY_HELP,
 	KEY_VERSION,
 	KEY_COUNT
@@ -94,6 +100,7 @@ struct config_globals {
 	uint32_t total_buffered;
 	enum log_level log_level;
 	uint32_t log_rate;
+	struct security_config security;
 	struct config_marks marks;
 };
 
@@ -178,6 +185,13 @@ int config_key_add(const struct config_target *target, const struct config_where
 
 /** Write --help, made from the table. */
 void config_print_help(FILE *out);
+
+/* config_security.c: parsers of values, as config_key.set */
+int config_set_sandbox(const struct config_key *key, void *field, const char *text) must_use;
+int config_set_user(const struct config_key *key, void *field, const char *text) must_use;
+int config_set_group(const struct config_key *key, void *field, const char *text) must_use;
+int config_set_mode(const struct config_key *key, void *field, const char *text) must_use;
+int config_set_uids(const struct config_key *key, void *field, const char *text) must_use;
 
 /* config.c */
 

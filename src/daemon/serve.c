@@ -17,7 +17,9 @@
 
 #include "base/fault.h"
 #include "base/fd.h"
+#include "confine/sandbox.h"
 #include "daemon/vm.h"
+#include "host/broker.h"
 #include "loop/loop.h"
 #include "vsock/device.h"
 
@@ -39,6 +41,8 @@ struct server {
 	struct vm_set set;
 	struct quota open;     /* for set.open */
 	struct quota buffered; /* for set.buffered */
+	struct sandbox_plan plan;
+	struct broker broker;
 	struct loop_source signals;
 	int signal_fd;
 };
@@ -58,6 +62,59 @@ static int guard_memory(struct server *server)
 {
 	(void)server;
 	return fault_install();
+}
+
+static void make_plan(struct server *server)
+{
+	const struct security_config *security = &server->config->security;
+	bool forwards = false;
+
+	for (size_t i = 0; i < server->config->vm_count; i++)
+		forwards = forwards || server->config->vms[i].forward_cid != 0;
+	server->plan = (struct sandbox_plan){
+		.mode = security->sandbox,
+		.uid = security->user,
+		.gid = security->group,
+		.socket_group = security->socket_group,
+		.sees_peers = security->allow_uid_count > 0,
+		.vsock = forwards,
+	};
+}
+
+static int confine_broker(void *ctx)
+{
+	return sandbox_broker(ctx);
+}
+
+/* Before there is anything in this process that it could take along. */
+static int start_broker(struct server *server)
+{
+	const struct security_config *security = &server->config->security;
+	struct broker_params params = {
+		.separate = security->sandbox != SANDBOX_NONE,
+		.access = { .mode = security->socket_mode, .group = security->socket_group },
+		.config_file = server->config->file,
+		.confine = confine_broker,
+		.ctx = &server->plan,
+	};
+	int err;
+
+	make_plan(server);
+	err = broker_start(&server->broker, &params);
+	if (err == 0 || err == -ECANCELED || security->sandbox != SANDBOX_AUTO)
+		return err;
+	log_warning(NULL, "no broker, so no sandbox: %s", strerror(-err));
+	server->plan.mode = SANDBOX_NONE;
+	params.separate = false;
+	return broker_start(&server->broker, &params);
+}
+
+/* The set of VMs is final: nothing needs a path again but dials and the end. */
+static int confine(struct server *server)
+{
+	int err = broker_seal(&server->broker);
+
+	return err < 0 ? err : sandbox_worker(&server->plan);
 }
 
 static void *work(void *arg)
@@ -164,6 +221,9 @@ static int make_vms(struct server *server)
 	const struct config *config = server->config;
 
 	set_bounds(server);
+	server->set.broker = &server->broker;
+	server->set.peers.uids = config->security.allow_uids;
+	server->set.peers.count = config->security.allow_uid_count;
 	server->set.vms = calloc(config->vm_count, sizeof(struct vm *));
 	if (server->set.vms == NULL)
 		return -ENOMEM;
@@ -226,15 +286,18 @@ static void clean_up(struct server *server)
 		free(server->workers[i].scratch);
 	}
 	free(server->workers);
+	broker_stop(&server->broker);
 }
 
 int serve(const struct config *config)
 {
 	static int (*const steps[])(struct server *) = {
-		raise_limits, guard_memory,  make_workers, watch_signals,
-		make_vms,     start_workers, run_worker_0,
+		raise_limits, guard_memory, start_broker,  make_workers, watch_signals,
+		make_vms,     confine,      start_workers, run_worker_0,
 	};
-	struct server server = { .config = config, .signal_fd = -1, .signals = { .fd = -1 } };
+	struct server server = {
+		.config = config, .signal_fd = -1, .signals = { .fd = -1 }, .broker.channel = -1
+	};
 	int err = 0;
 
 	for (size_t i = 0; i < array_size(steps) && err == 0; i++)

@@ -27,7 +27,6 @@
 #include "base/fault.h"
 #include "base/fd.h"
 #include "host/host.h"
-#include "host/unix_listener.h"
 #include "vhost_user/vu_session.h"
 #include "virtio/ring_spec.h"
 #include "vsock/device.h"
@@ -286,6 +285,12 @@ static void serve_front_end(struct vm *vm, int fd)
 {
 	uint64_t now = loop_now_ms(vm->loop);
 
+	if (!peer_allowed(&vm->set->peers, fd)) {
+		log_limited(&vm->refusals, now, LOG_WARNING, vm->tag,
+			    "a front-end was refused: its user is not in --allow-uid");
+		fd_close(&fd);
+		return;
+	}
 	/* one that is gone, or never said anything, does not block the next */
 	if (vm->session != NULL &&
 	    (vu_session_hung_up(vm->session) || !vu_session_has_spoken(vm->session)))
@@ -378,7 +383,7 @@ static void explain(const char *tag, const char *what, int err)
 
 static int open_front_end(struct vm *vm)
 {
-	int err = unix_listener_open(&vm->listener, vm->config->socket);
+	int err = broker_listen(vm->set->broker, &vm->listener, vm->config->socket);
 
 	if (err == 0)
 		err = loop_add(vm->loop, &vm->accept, vm->listener.fd, EPOLLIN);
@@ -392,6 +397,8 @@ static int open_host(struct vm *vm)
 	char culprit[HOST_CULPRIT_BYTES];
 	struct host_params params = {
 		.loop = vm->loop,
+		.broker = vm->set->broker,
+		.peers = &vm->set->peers,
 		.device = &vm->device,
 		.tag = vm->tag,
 		.uds_path = vm->config->uds_path,
@@ -467,7 +474,7 @@ void vm_free(struct vm *vm)
 	loop_del(vm->loop, &vm->accept);
 	loop_disarm(vm->loop, &vm->accept_resume);
 	loop_disarm(vm->loop, &vm->probe);
-	unix_listener_close(&vm->listener);
+	broker_unlisten(vm->set->broker, &vm->listener);
 	host_close(&vm->host);
 	device_fini(&vm->device);
 	loop_cancel(&vm->run);

@@ -11,6 +11,8 @@
 #include "base/compiler.h"
 #include "base/quota.h"
 #include "daemon/config.h"
+#include "host/broker.h"
+#include "host/peer.h"
 #include "loop/loop.h"
 #include "vsock/scratch.h"
 
@@ -29,6 +31,8 @@ struct vm_set {
 	struct vm_share open;     /* connections */
 	struct vm_share buffered; /* bytes of guests that nobody has taken */
 	uint32_t max_half_open;   /* of each, so that they cannot take every connection */
+	struct broker *broker;    /* makes and removes their sockets */
+	struct peer_list peers;   /* who may connect to these */
 };
 
 /**

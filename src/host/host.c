@@ -48,6 +48,20 @@ static void resume_accepting(struct timer *timer)
 		(void)!loop_arm(listener->host->loop, timer, ACCEPT_PAUSE_MS);
 }
 
+/* Whether a client is let in; if not it is closed. */
+static bool admit(struct host *host, int fd)
+{
+	uint32_t suppressed;
+
+	if (peer_allowed(host->peers, fd))
+		return true;
+	if (log_limit_pass(&host->refusals, loop_now_ms(host->loop), &suppressed))
+		log_warning(host->tag,
+			    "a host program was refused: its user is not in --allow-uid");
+	fd_close(&fd);
+	return false;
+}
+
 static void on_client(struct loop_source *source, uint32_t events)
 {
 	struct host_listener *listener = container_of(source, struct host_listener, source);
@@ -66,7 +80,9 @@ static void on_client(struct loop_source *source, uint32_t events)
 			pause_accepting(listener, errno);
 		if (fd < 0)
 			return;
-		host_conn_accepted(listener->host, fd, listener, peer_port(listener, &peer));
+		if (admit(listener->host, fd))
+			host_conn_accepted(listener->host, fd, listener,
+					   peer_port(listener, &peer));
 	}
 }
 
@@ -81,6 +97,7 @@ static int watch(struct host *host, struct host_listener *listener, int fd)
 
 static int open_uds(struct host *host, const char *path, char *culprit)
 {
+	int door_fd = -1;
 	int err;
 
 	snprintf(culprit, HOST_CULPRIT_BYTES, "%s", path);
@@ -89,12 +106,15 @@ static int open_uds(struct host *host, const char *path, char *culprit)
 		return err;
 	host->dial_prefix = strlen(path) + 1;
 	host->dial.sun_path[host->dial_prefix - 1] = '_';
-	err = unix_listener_open(&host->uds, path);
+	err = broker_listen(host->broker, &host->uds, path);
 	if (err < 0)
 		return err;
 	fd_refuse_rights(host->uds.fd);
 	host->listener_count = 1;
-	return watch(host, &host->listeners[0], host->uds.fd);
+	err = watch(host, &host->listeners[0], host->uds.fd);
+	if (err == 0)
+		err = broker_open_door(host->broker, path, &door_fd);
+	return err < 0 ? err : door_open(&host->door, host->loop, door_fd);
 }
 
 /* The reference listens on every CID this host answers to, so do we. */
@@ -143,7 +163,10 @@ int host_open(struct host *host, const struct host_params *params, char *culprit
 
 	memset(host, 0, sizeof(*host));
 	host->uds.fd = -1;
+	host->door.fd = -1;
 	host->loop = params->loop;
+	host->broker = params->broker;
+	host->peers = params->peers;
 	host->device = params->device;
 	host->tag = params->tag;
 	host->forward_cid = params->forward_cid;
@@ -171,7 +194,8 @@ void host_close(struct host *host)
 			fd_close(&listener->fd);
 	}
 	host->listener_count = 0;
-	unix_listener_close(&host->uds);
+	door_close(&host->door);
+	broker_unlisten(host->broker, &host->uds);
 	free(host->listeners);
 	host->listeners = NULL;
 }

@@ -16,6 +16,9 @@
 
 #include "base/compiler.h"
 #include "base/log.h"
+#include "host/broker.h"
+#include "host/door.h"
+#include "host/peer.h"
 #include "host/unix_listener.h"
 #include "loop/loop.h"
 #include "vsock/device.h"
@@ -37,6 +40,10 @@ struct host {
 	struct sockaddr_un dial; /* uds-path and '_', the port is appended */
 	size_t dial_prefix;      /* length up to and including '_' */
 	uint32_t forward_cid;    /* 0: Unix sockets */
+	const struct peer_list *peers;
+	struct log_limit refusals;
+	struct broker *broker;
+	struct door door; /* to dial by, if there is a broker */
 	struct unix_listener uds;
 	struct host_listener *listeners;
 	size_t listener_count;
@@ -44,7 +51,9 @@ struct host {
 
 struct host_params {
 	struct loop *loop;
-	struct device *device; /* stays valid until host_close() */
+	struct broker *broker;         /* outlives the host */
+	const struct peer_list *peers; /* outlives the host */
+	struct device *device;         /* stays valid until host_close() */
 	const char *tag;
 	const char *uds_path; /* NULL when forwarding */
 	uint32_t forward_cid;

@@ -17,7 +17,8 @@
  *
  * connect() to a Unix socket either completes, fails, or answers EAGAIN when
  * the listener's backlog is full. No event tells when there is room, so it is
- * tried again after 1, 2, 4 ... ms until the guest's own time-out is near.
+ * tried again after 1, 2, 4 ... ms until the guest's own time-out is near. A
+ * confined daemon has no path to connect to: the broker does, see door.h.
  */
 #include "host/host.h"
 
@@ -43,6 +44,7 @@ struct host_conn {
 	struct loop_source source;
 	struct timer timer;
 	struct host *host;
+	struct door_caller caller; /* waits while the broker dials */
 	uint64_t dial_deadline_ms;
 	uint16_t dial_delay_ms;
 	bool dialling : 1; /* a Unix connect() waits to be tried again */
@@ -64,6 +66,7 @@ size_t host_conn_bytes(void)
 
 static void on_event(struct loop_source *source, uint32_t events);
 static void on_expire(struct timer *timer);
+static void on_answer(struct door_caller *caller, int err, int fd);
 
 static void set_up(struct host *host, struct host_conn *hc)
 {
@@ -71,6 +74,7 @@ static void set_up(struct host *host, struct host_conn *hc)
 	hc->source.fd = -1;
 	hc->source.on_event = on_event;
 	hc->timer.on_expire = on_expire;
+	hc->caller.on_answer = on_answer;
 }
 
 static void set_timer(void *ctx, struct conn *conn, uint32_t delay_ms)
@@ -90,7 +94,10 @@ static void close_socket(void *ctx, struct conn *conn)
 
 	of(conn)->dialling = false;
 	/* a connection that was never opened is all zero: it has no host yet */
-	if (of(conn)->host == NULL || fd < 0)
+	if (of(conn)->host == NULL)
+		return;
+	door_cancel(&host->door, &of(conn)->caller);
+	if (fd < 0)
 		return;
 	loop_del(host->loop, &of(conn)->source);
 	of(conn)->source.fd = -1;
@@ -161,10 +168,16 @@ static int accepted(void *ctx, struct conn *conn)
 
 /* --- dialling --- */
 
+/* Return: 0: connected, -EINPROGRESS: on_answer() will tell, other -errno. */
 static int try_dial(struct host_conn *hc)
 {
 	struct host *host = hc->host;
+	int err;
 
+	if (host->door.used) {
+		err = door_call(&host->door, &hc->caller, hc->conn.host_port);
+		return err == 0 ? -EINPROGRESS : err;
+	}
 	snprintf(host->dial.sun_path + host->dial_prefix,
 		 sizeof(host->dial.sun_path) - host->dial_prefix, "%u", hc->conn.host_port);
 	if (connect(hc->source.fd, (struct sockaddr *)&host->dial, sizeof(host->dial)) < 0)
@@ -185,24 +198,40 @@ static int watch(struct host_conn *hc, uint32_t events)
 	return err;
 }
 
+/* After 1, 2, 4 ... ms. Return: whether there is time for it. */
+static bool retry_dial(struct host_conn *hc)
+{
+	if (loop_now_ms(hc->host->loop) >= hc->dial_deadline_ms)
+		return false;
+	if (hc->dial_delay_ms == 0)
+		hc->dial_delay_ms = 1;
+	else if (hc->dial_delay_ms < DIAL_RETRY_MAX_MS)
+		hc->dial_delay_ms = (uint16_t)(hc->dial_delay_ms * 2u);
+	hc->dialling = true;
+	set_timer(hc->host, &hc->conn, hc->dial_delay_ms);
+	return true;
+}
+
 static int dial_unix(struct host_conn *hc)
 {
 	int err;
 
-	hc->source.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (hc->source.fd < 0)
-		return -errno;
-	fd_refuse_rights(hc->source.fd);
+	if (!hc->host->door.used) {
+		hc->source.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		if (hc->source.fd < 0)
+			return -errno;
+		fd_refuse_rights(hc->source.fd);
+	}
+	hc->dial_deadline_ms = loop_now_ms(hc->host->loop) + DIAL_TIMEOUT_MS;
+	hc->dial_delay_ms = 0;
 	err = try_dial(hc);
 	if (err == 0)
 		return watch(hc, WATCH_INPUT);
-	if (err != -EAGAIN)
-		return err;
-	hc->dialling = true;
-	hc->dial_deadline_ms = loop_now_ms(hc->host->loop) + DIAL_TIMEOUT_MS;
-	hc->dial_delay_ms = 1;
-	set_timer(hc->host, &hc->conn, hc->dial_delay_ms);
-	return -EINPROGRESS;
+	if (err == -EINPROGRESS)
+		set_timer(hc->host, &hc->conn, DIAL_TIMEOUT_MS);
+	else if (err == -EAGAIN && retry_dial(hc))
+		err = -EINPROGRESS;
+	return err;
 }
 
 static int dial_vsock(struct host_conn *hc)
@@ -237,24 +266,35 @@ static int open_socket(void *ctx, struct conn *conn)
 	return host->forward_cid != 0 ? dial_vsock(of(conn)) : dial_unix(of(conn));
 }
 
-static void dial_again(struct host_conn *hc)
+/* What a later attempt came to. */
+static void conclude(struct host_conn *hc, int err)
 {
 	struct device *device = hc->host->device;
-	int err = try_dial(hc);
 
-	if (err == -EAGAIN && loop_now_ms(hc->host->loop) < hc->dial_deadline_ms) {
-		if (hc->dial_delay_ms < DIAL_RETRY_MAX_MS)
-			hc->dial_delay_ms = (uint16_t)(hc->dial_delay_ms * 2u);
-		set_timer(hc->host, &hc->conn, hc->dial_delay_ms);
-		return;
-	}
 	hc->dialling = false;
+	if (err == -EINPROGRESS)
+		set_timer(hc->host, &hc->conn, DIAL_TIMEOUT_MS);
+	if (err == -EINPROGRESS || (err == -EAGAIN && retry_dial(hc)))
+		return;
 	if (err == 0)
 		err = watch(hc, WATCH_INPUT);
 	if (err == 0)
 		conn_host_connected(device, &hc->conn);
 	else
 		conn_host_refused(device, &hc->conn);
+}
+
+static void dial_again(struct host_conn *hc)
+{
+	conclude(hc, try_dial(hc));
+}
+
+static void on_answer(struct door_caller *caller, int err, int fd)
+{
+	struct host_conn *hc = container_of(caller, struct host_conn, caller);
+
+	hc->source.fd = fd;
+	conclude(hc, err);
 }
 
 /* A vsock connect() came to an end. */

@@ -6,6 +6,7 @@
 #include "host/unix_listener.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -56,45 +57,116 @@ static int remove_stale(const struct sockaddr_un *address)
 	return unlink(address->sun_path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-int unix_listener_open(struct unix_listener *listener, const char *path)
+int unix_open_parent(const char *path, const char **name)
 {
-	struct sockaddr_un address;
+	char parent[UNIX_PATH_ROOM] = ".";
+	const char *slash = strrchr(path, '/');
+	size_t len = slash == NULL ? 0 : (size_t)(slash - path) + 1;
+	int fd;
+
+	if (len >= sizeof(parent))
+		return -ENAMETOOLONG;
+	if (len > 0) {
+		memcpy(parent, path, len);
+		parent[len] = '\0';
+	}
+	fd = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	*name = path + len;
+	return fd;
+}
+
+/* The permissions come from the umask, so that there is no node without them. */
+static int bind_node(int fd, const struct sockaddr_un *address, const struct unix_access *access)
+{
+	mode_t before = access->mode < 0 ? 0 : umask(0777u & ~(mode_t)access->mode);
+	int err = bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ? -errno : 0;
+
+	if (access->mode >= 0)
+		(void)umask(before);
+	return err;
+}
+
+/* Give the node its group and know it again; nobody can connect before listen(). */
+static int settle_node(struct unix_listener *listener, const char *name, gid_t group)
+{
 	struct stat st;
+
+	if (group != (gid_t)-1 &&
+	    fchownat(listener->dir_fd, name, (uid_t)-1, group, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if (fstatat(listener->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	listener->dev = st.st_dev;
+	listener->ino = st.st_ino;
+	return 0;
+}
+
+static const char *node_name(const struct unix_listener *listener)
+{
+	const char *slash = strrchr(listener->path, '/');
+
+	return slash == NULL ? listener->path : slash + 1;
+}
+
+int unix_listener_open(struct unix_listener *listener, const char *path,
+		       const struct unix_access *access)
+{
+	struct unix_listener made = { .fd = -1, .dir_fd = -1 };
+	struct sockaddr_un address;
+	const char *name = NULL;
 	int fd scoped_fd = -1;
+	int dir_fd scoped_fd = -1;
 	int err;
 
-	listener->fd = -1;
+	*listener = made;
 	err = unix_address(&address, path);
+	if (err == 0)
+		err = remove_stale(&address);
 	if (err < 0)
 		return err;
-	err = remove_stale(&address);
-	if (err < 0)
-		return err;
+	dir_fd = unix_open_parent(path, &name);
+	if (dir_fd < 0)
+		return dir_fd;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
-	if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
-		return -errno;
-	if (listen(fd, LISTEN_BACKLOG) < 0 || lstat(path, &st) < 0) {
+	err = bind_node(fd, &address, access);
+	if (err < 0)
+		return err;
+	made.dir_fd = dir_fd;
+	memcpy(made.path, address.sun_path, sizeof(made.path));
+	err = settle_node(&made, name, access->group);
+	if (err == 0 && listen(fd, LISTEN_BACKLOG) < 0)
 		err = -errno;
-		unlink(path);
+	if (err < 0) {
+		(void)unlinkat(dir_fd, name, 0);
 		return err;
 	}
-	listener->dev = st.st_dev;
-	listener->ino = st.st_ino;
-	memcpy(listener->path, address.sun_path, sizeof(listener->path));
+	*listener = made;
 	listener->fd = fd_take(&fd);
+	(void)fd_take(&dir_fd);
 	return 0;
+}
+
+void unix_listener_remove(struct unix_listener *listener)
+{
+	const char *name = node_name(listener);
+	struct stat st;
+
+	if (listener->dir_fd < 0)
+		return;
+	if (fstatat(listener->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    st.st_dev == listener->dev && st.st_ino == listener->ino)
+		(void)unlinkat(listener->dir_fd, name, 0);
+	fd_close(&listener->dir_fd);
 }
 
 void unix_listener_close(struct unix_listener *listener)
 {
-	struct stat st;
-
 	if (listener->fd < 0)
 		return;
-	if (lstat(listener->path, &st) == 0 && st.st_dev == listener->dev &&
-	    st.st_ino == listener->ino)
-		unlink(listener->path);
+	unix_listener_remove(listener);
 	fd_close(&listener->fd);
 }

@@ -6,33 +6,58 @@
 #ifndef HOST_UNIX_LISTENER_H
 #define HOST_UNIX_LISTENER_H
 
+#include <stdint.h>
 #include <sys/types.h>
 #include <sys/un.h>
 
 #include "base/compiler.h"
 
+#define UNIX_PATH_ROOM sizeof(((struct sockaddr_un *)0)->sun_path)
+
+/** Who may connect to the sockets that we make. */
+struct unix_access {
+	int mode;    /* permissions, 0 to 0777; -1: what the umask leaves */
+	gid_t group; /* (gid_t)-1: ours */
+};
+
 struct unix_listener {
-	int fd; /* -1 when closed */
+	int fd;     /* -1 when closed */
+	int dir_fd; /* the node's directory (O_PATH); -1: another process removes it */
 	dev_t dev;
-	ino_t ino; /* of the node we made */
-	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	ino_t ino;   /* of the node we made */
+	uint32_t id; /* with the broker, if that made it */
+	char path[UNIX_PATH_ROOM];
 };
 
 /**
  * unix_listener_open() - Bind and listen, non-blocking
  * @path:    shorter than sun_path
+ * @access:  of the node; in force before anybody can connect
  *
- * A socket at @path that nobody listens on is removed first.
+ * A socket at @path that nobody listens on is removed first. Changes the
+ * process's umask for a moment if @access has a mode.
  *
  * Return: 0; -EEXIST: something that is no socket is there; -EADDRINUSE:
  * somebody listens there; other -errno
  */
-int unix_listener_open(struct unix_listener *listener, const char *path) must_use;
+int unix_listener_open(struct unix_listener *listener, const char *path,
+		       const struct unix_access *access) must_use;
 
-/** Close, and remove the node if it is still ours. Legal when closed. */
+/** Remove the node if it is still ours and where it was made; legal twice. */
+void unix_listener_remove(struct unix_listener *listener);
+
+/** Close, and remove the node as above. Legal when closed. */
 void unix_listener_close(struct unix_listener *listener);
 
 /** Fill in an address. Return: 0 or -ENAMETOOLONG. */
 int unix_address(struct sockaddr_un *address, const char *path) must_use;
+
+/**
+ * unix_open_parent() - Hold on to the directory of a path
+ * @name: output: what follows the last '/', inside @path
+ *
+ * Return: a descriptor good for the *at() calls and fchdir() only, or -errno
+ */
+int unix_open_parent(const char *path, const char **name) must_use;
 
 #endif

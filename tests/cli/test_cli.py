@@ -19,7 +19,8 @@ VM_KEYS = ("guest-cid", "socket", "uds-path", "forward-cid", "forward-listen",
            "tx-buffer-size", "queue-size", "groups", "max-connections",
            "max-half-open", "max-buffered")
 OTHER_OPTIONS = ("vm", "config", "threads", "total-connections", "total-buffered", "log-level",
-                 "log-rate", "help", "version")
+                 "log-rate", "sandbox", "user", "group", "socket-mode", "socket-group",
+                 "allow-uid", "help", "version")
 
 # As rust-vmm's README writes them, but with paths below the working directory.
 OPTIONS = """--guest-cid=4 --socket=vhost4.socket --uds-path=vm4.vsock
@@ -70,6 +71,15 @@ MISTAKES = [
     (["--guest-cid=2", "--socket=new.socket", "--uds-path=new.vsock"], ["--guest-cid", "'2'"]),
     (["--guest-cid"], ["--guest-cid", "missing"]),
     (["--bogus"], ["'--bogus'"]),
+    (["--sandbox", "some"], ["--sandbox", "'some'", "auto, strict, none"]),
+    (["--user", "nobody-of-this-name"], ["--user", "'nobody-of-this-name'"]),
+    (["--group", "-1x"], ["--group", "missing"]),
+    (["--socket-mode", "680"], ["--socket-mode", "'680'", "octal"]),
+    (["--socket-mode", "1777"], ["--socket-mode", "'1777'", "octal"]),
+    (["--socket-group", "4294967295"], ["--socket-group", "'4294967295'"]),
+    (["--allow-uid", "0,,1"], ["--allow-uid", "'0,,1'"]),
+    (["--allow-uid", "root"], ["--allow-uid", "'root'"]),
+    (["--allow-uid", ",".join(["1"] * 65)], ["--allow-uid", "64"]),
     (["stray"], ["'stray'"]),
     (["--vm", GOOD_VM, "--vm", GOOD_VM], ["--vm 2", "guest-cid", "'9'"]),
     (["--vm", GOOD_VM + ",size=1"], ["--vm 1", "'size'"]),

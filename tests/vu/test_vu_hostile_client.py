@@ -265,7 +265,9 @@ def test_directory_is_removed(start_daemon, start_vm, tmp_path):
     door = daemon.listen(70)
     sock = gsocket.connect(guest, 7000, 70)
     pair = (door.accept(), sock)
-    os.rename(folder, tmp_path / "gone")
+    for entry in folder.iterdir():
+        entry.unlink()
+    folder.rmdir()
     flow = guest.flow(5000, 70)
     flow.tx(OP_REQUEST)
     flow.expect(OP_RST)

@@ -203,7 +203,8 @@ def _work_hard(daemon, guest, vm, pair):
         peer = 4 if i % 3 == 0 else 2
         pkt = Pkt(3, peer, 5000 + i // 5 % 8, 6000, len(data), op=op, buf_alloc=1 << 18, data=data)
         if len(guest.tx.free) < 4:  # as if all had come back
-            guest.tx.free = list(range(guest.tx.size - 1, -1, -1))
+            guest.tx.free.clear()
+            guest.tx.free.extend(range(guest.tx.size))
             guest.tx.inflight.clear()
         guest.tx_waiting.clear()
         guest.send(pkt, wait=False)

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * broker_private.h - what the two ends of the broker's channels agree on.
+ *
+ * Both ends are one program, so fields are in host order. Messages keep their
+ * boundaries (SOCK_SEQPACKET); each request has one reply, in order.
+ */
+#ifndef HOST_BROKER_PRIVATE_H
+#define HOST_BROKER_PRIVATE_H
+
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "host/broker.h"
+
+enum broker_op {
+	BROKER_LISTEN,   /* path: a reply with the id and the socket */
+	BROKER_UNLISTEN, /* id */
+	BROKER_DOOR,     /* path: a reply with the door */
+	BROKER_CONFIG,   /* a reply with the file */
+	BROKER_SEAL,
+	BROKER_OP_COUNT
+};
+
+/** On the main channel, of which there is one. */
+struct broker_request {
+	uint32_t op; /* enum broker_op */
+	uint32_t id; /* of a socket it made */
+	char path[UNIX_PATH_ROOM];
+};
+
+/** On a door, of which each VM has one. */
+struct broker_dial {
+	uint32_t port;
+};
+
+/** To both; a descriptor comes along if err is 0 and the request was for one. */
+struct broker_reply {
+	int32_t err; /* 0 or -errno */
+	uint32_t id;
+};
+
+/**
+ * broker_serve() - The life of the broker's process
+ * @channel: its end of the main channel; taken
+ *
+ * Return: when the other end is closed
+ */
+void broker_serve(const struct broker_params *params, int channel);
+
+#endif

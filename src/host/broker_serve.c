@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * broker_serve.c - the broker's process. Holds no guest's data, starts nothing,
+ * writes no file, never blocks but on the file system itself.
+ *
+ * Theory of operation
+ *
+ * One thread, one epoll set. A request is a fixed structure whose every field
+ * is judged here: the daemon behind the main channel may have been taken over.
+ *
+ * A door is a channel of its own, made for one VM: all it can say is a port, so
+ * the holder of a door reaches PATH_PORT and nothing else. The directory of
+ * PATH was opened when the door was made: what is renamed, removed or replaced
+ * by a link above it later leads nowhere else. The process enters that directory
+ * to dial, which it may because it has one thread. Requests with a path are
+ * handled in the directory the daemon was started in.
+ *
+ * A peer that does not take its answers loses its channel; none is waited for.
+ * The process ends with the main channel.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "host/broker_private.h"
+
+/* A socket for each of a VM's two paths, and the control socket. */
+#define MAX_LISTENERS 16384u
+#define EVENTS_PER_TURN 16
+#define PORT_ROOM sizeof("_4294967295")
+
+struct server {
+	const struct broker_params *params;
+	struct unix_listener *listeners; /* the index is the id; dir_fd -1: free */
+	uint32_t count;
+	int channel;
+	int epoll_fd;
+	int base_fd; /* the working directory of the start */
+	bool sealed;
+};
+
+struct door_end {
+	int fd;
+	int dir_fd;
+	char name[UNIX_PATH_ROOM];
+};
+
+/* --- doors --- */
+
+static void free_door(struct door_end *door)
+{
+	fd_close(&door->fd); /* which also takes it out of the epoll set */
+	fd_close(&door->dir_fd);
+	free(door);
+}
+
+static int dial(const struct door_end *door, uint32_t port)
+{
+	char name[UNIX_PATH_ROOM + PORT_ROOM];
+	struct sockaddr_un address;
+	int fd scoped_fd = -1;
+	int err;
+
+	(void)snprintf(name, sizeof(name), "%s_%u", door->name, port);
+	err = unix_address(&address, name);
+	if (err < 0)
+		return err;
+	if (fchdir(door->dir_fd) < 0)
+		return -errno;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	fd_refuse_rights(fd);
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return -errno;
+	return fd_take(&fd);
+}
+
+/* Answer with the descriptor, or with the error, that @result is. */
+static int answer(int channel, int result)
+{
+	const struct broker_reply reply = { .err = result < 0 ? result : 0 };
+
+	return fd_send(channel, &reply, sizeof(reply), result);
+}
+
+static void serve_door(struct door_end *door)
+{
+	struct broker_dial request;
+	ssize_t got = recv(door->fd, &request, sizeof(request), MSG_DONTWAIT | MSG_TRUNC);
+	int err = -EPROTO;
+
+	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (got == (ssize_t)sizeof(request)) {
+		int result = dial(door, request.port);
+
+		err = answer(door->fd, result);
+		fd_close(&result);
+	}
+	if (err < 0)
+		free_door(door);
+}
+
+static int watch(struct server *server, struct door_end *door, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN, .data.ptr = door };
+
+	return epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+/* Return: the other end, or -errno. */
+static int open_door(struct server *server, const char *path)
+{
+	struct door_end *door = calloc(1, sizeof(*door));
+	const char *name = NULL;
+	int ends[2];
+	int err;
+
+	if (door == NULL)
+		return -ENOMEM;
+	door->fd = -1;
+	door->dir_fd = unix_open_parent(path, &name);
+	err = door->dir_fd < 0 ? door->dir_fd : 0;
+	if (err == 0 &&
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
+		err = -errno;
+	if (err < 0) {
+		free_door(door);
+		return err;
+	}
+	memcpy(door->name, name, strlen(name) + 1);
+	door->fd = ends[0];
+	err = watch(server, door, door->fd);
+	if (err == 0)
+		return ends[1];
+	free_door(door);
+	fd_close(&ends[1]);
+	return err;
+}
+
+/* --- the main channel --- */
+
+static int free_slot(struct server *server)
+{
+	struct unix_listener *grown;
+
+	for (uint32_t i = 0; i < server->count; i++)
+		if (server->listeners[i].dir_fd < 0)
+			return (int)i;
+	if (server->count == MAX_LISTENERS)
+		return -ENOSPC;
+	grown = reallocarray(server->listeners, server->count + 1, sizeof(*grown));
+	if (grown == NULL)
+		return -ENOMEM;
+	server->listeners = grown;
+	grown[server->count].dir_fd = -1;
+	return (int)server->count++;
+}
+
+/* Return: the listening socket, the caller's from now on, or -errno. */
+static int make_listener(struct server *server, const char *path, uint32_t *id)
+{
+	int slot = free_slot(server);
+	struct unix_listener *listener;
+	int err;
+
+	if (slot < 0)
+		return slot;
+	listener = &server->listeners[slot];
+	err = unix_listener_open(listener, path, &server->params->access);
+	if (err < 0)
+		return err;
+	*id = (uint32_t)slot;
+	return fd_take(&listener->fd);
+}
+
+static int remove_listener(struct server *server, uint32_t id)
+{
+	if (id >= server->count || server->listeners[id].dir_fd < 0)
+		return -ENOENT;
+	unix_listener_remove(&server->listeners[id]);
+	return 0;
+}
+
+static int open_config(const struct server *server)
+{
+	int fd;
+
+	if (server->params->config_file == NULL)
+		return -ENOENT;
+	fd = open(server->params->config_file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	return fd < 0 ? -errno : fd;
+}
+
+/* Return: a descriptor, 0 where the reply has none (0 is never one of ours), or -errno. */
+static int obey(struct server *server, const struct broker_request *request, uint32_t *id)
+{
+	bool has_path = memchr(request->path, '\0', sizeof(request->path)) != NULL &&
+			request->path[0] != '\0';
+
+	if (fchdir(server->base_fd) < 0)
+		return -errno;
+	if (request->op == BROKER_UNLISTEN)
+		return remove_listener(server, request->id);
+	if (server->sealed)
+		return -EPERM;
+	if (request->op == BROKER_LISTEN && has_path)
+		return make_listener(server, request->path, id);
+	if (request->op == BROKER_DOOR && has_path)
+		return open_door(server, request->path);
+	if (request->op == BROKER_CONFIG)
+		return open_config(server);
+	if (request->op != BROKER_SEAL)
+		return -EINVAL;
+	server->sealed = true;
+	return 0;
+}
+
+/* Return: whether the channel goes on. */
+static bool serve_channel(struct server *server)
+{
+	struct broker_request request;
+	struct broker_reply reply = { 0 };
+	ssize_t got = recv(server->channel, &request, sizeof(request), MSG_DONTWAIT | MSG_TRUNC);
+	int fd scoped_fd = -1;
+	int result;
+
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR;
+	if (got != (ssize_t)sizeof(request))
+		return false;
+	result = obey(server, &request, &reply.id);
+	reply.err = result < 0 ? result : 0;
+	fd = result > 0 ? result : -1;
+	return fd_send(server->channel, &reply, sizeof(reply), fd) == 0;
+}
+
+static int prepare(struct server *server)
+{
+	/* a terminal signals the whole group: this process ends after the daemon did */
+	if (signal(SIGINT, SIG_IGN) == SIG_ERR || signal(SIGTERM, SIG_IGN) == SIG_ERR ||
+	    signal(SIGHUP, SIG_IGN) == SIG_ERR || signal(SIGQUIT, SIG_IGN) == SIG_ERR ||
+	    signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+		return -errno;
+	server->base_fd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (server->base_fd < 0)
+		return -errno;
+	server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (server->epoll_fd < 0)
+		return -errno;
+	return watch(server, NULL, server->channel);
+}
+
+/* Of a turn each channel has at most one event, so a door that goes is not met again. */
+static bool turn(struct server *server)
+{
+	struct epoll_event events[EVENTS_PER_TURN];
+	int n = epoll_wait(server->epoll_fd, events, EVENTS_PER_TURN, -1);
+	bool open = n >= 0 || errno == EINTR;
+
+	for (int i = 0; i < n; i++) {
+		if (events[i].data.ptr == NULL)
+			open = serve_channel(server);
+		else
+			serve_door(events[i].data.ptr);
+	}
+	return open;
+}
+
+void broker_serve(const struct broker_params *params, int channel)
+{
+	struct server server = {
+		.params = params,
+		.channel = channel,
+		.epoll_fd = -1,
+		.base_fd = -1,
+	};
+
+	if (prepare(&server) == 0)
+		while (turn(&server))
+			;
+	/* descriptors and memory go with the process */
+}
