@@ -99,7 +99,7 @@ struct tx_sibling {
 	struct inbox_flow *flow;
 	struct pkt last;       /* the packet before this one, as our guest wrote it */
 	bool credit_moved;     /* last says more than the first packet did */
-	bool closed;           /* our guest is done with the flow */
+	bool closed;           /* by our guest: nothing more may join the batch */
 	uint32_t unseen_bytes; /* copied, not published yet */
 	struct rx_fill fill;   /* of the peer's RX ring */
 };

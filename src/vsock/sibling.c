@@ -42,13 +42,22 @@ static void note_own_credit(struct device *device, const struct pkt *pkt)
 	device->env->unlock(device->ctx);
 }
 
-/* ...and ends when our guest ends the flow. */
-static void close_own_flow(struct device *device, const struct pkt *pkt)
+/* ...and ends when our guest ends the flow. Always before the sibling hears of
+ * the end: it may ask anew at once, and that makes another record.
+ * Return: false if it did so already and our guest has not seen it: then what
+ * our guest ends is the predecessor, which the sibling has forgotten */
+static bool close_own_flow(struct device *device, const struct pkt *pkt)
 {
+	struct inbox_flow *own;
+	bool stale;
+
 	device->env->lock(device->ctx);
-	inbox_close(&device->inbox,
-		    inbox_find(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port));
+	own = inbox_find(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port);
+	stale = own != NULL && (own->owes & CONN_OWES_REQUEST) != 0;
+	if (!stale)
+		inbox_close(&device->inbox, own);
 	device->env->unlock(device->ctx);
+	return !stale;
 }
 
 void sibling_flush(struct device *device)
@@ -60,9 +69,7 @@ void sibling_flush(struct device *device)
 	memset(&device->sibling, 0, sizeof(device->sibling));
 	device_end_sibling_fill(s.peer, &s.fill);
 	s.peer->env->unlock(s.peer->ctx);
-	if (s.closed)
-		close_own_flow(device, &s.last);
-	else if (s.credit_moved)
+	if (s.credit_moved)
 		note_own_credit(device, &s.last);
 }
 
@@ -70,7 +77,7 @@ void sibling_flush(struct device *device)
 static void refuse(struct device *device, const struct pkt *pkt)
 {
 	device_owe_rst(device, pkt);
-	close_own_flow(device, pkt);
+	(void)close_own_flow(device, pkt);
 	device->env->lock(device->ctx);
 	/* no sibling's packet may overtake the RST */
 	if (device->rst_count > 0)
@@ -78,7 +85,7 @@ static void refuse(struct device *device, const struct pkt *pkt)
 	device->env->unlock(device->ctx);
 }
 
-/* Take back a request of our guest that @cid has not answered. */
+/* End our guest's flow at @cid; a request that its guest has not seen never was. */
 static void withdraw(struct device *device, uint64_t cid, uint32_t own_port, uint32_t port)
 {
 	struct device *peer = device->env->sibling(device->ctx, cid);
@@ -213,10 +220,10 @@ static void deliver(struct device *device, struct pkt *pkt, struct iov_cursor *p
 	else
 		device->env->limit_reached(device->ctx, device->buffered.name,
 					   "a connection to a sibling was reset");
-	inbox_reset_flow(&s->peer->inbox, s->flow);
-	device_owe_rst(device, pkt);
-	s->closed = true;
 	sibling_flush(device);
+	(void)close_own_flow(device, pkt);
+	withdraw(device, pkt->dst_cid, pkt->src_port, pkt->dst_port);
+	device_owe_rst(device, pkt);
 }
 
 void sibling_forward(struct device *device, const struct pkt *header, struct iov_cursor *payload)
@@ -229,6 +236,8 @@ void sibling_forward(struct device *device, const struct pkt *header, struct iov
 
 		sibling_flush(device);
 		if (pkt.op == VSOCK_OP_RESPONSE && !answer_own_flow(device, &pkt))
+			return;
+		if (pkt.op == VSOCK_OP_RST && !close_own_flow(device, &pkt))
 			return;
 		/* first: as soon as the sibling hears of credit it may send */
 		if (pkt.op != VSOCK_OP_REQUEST && pkt.op != VSOCK_OP_RST)

@@ -7,7 +7,8 @@ import pytest
 
 import gsocket
 import waiting
-from vsockpkt import OP_CREDIT_UPDATE, OP_REQUEST, OP_RESPONSE, OP_RW, OP_SHUTDOWN, Pkt
+from vsockpkt import (OP_CREDIT_UPDATE, OP_REQUEST, OP_RESPONSE, OP_RST, OP_RW, OP_SHUTDOWN,
+                      Pkt)
 from waiting import until
 
 F_WRITE = 2
@@ -185,3 +186,24 @@ def test_flags_without_a_meaning(start_daemon, start_vm):
     left.tx(OP_SHUTDOWN, flags=0xFFFFFFFC)
     left.tx(OP_SHUTDOWN, flags=0xFFFFFFFD)
     right.expect(OP_SHUTDOWN, flags=1, ignore=(OP_CREDIT_UPDATE,))
+
+
+def test_reset_of_a_forgotten_connection(start_daemon, start_vm):
+    """A guest's RST for the old connection refused the new one, whose REQUEST it had not seen."""
+    daemon = start_daemon(cids=(3, 4))
+    a, b = start_vm(daemon, 3).guest, start_vm(daemon, 4).guest
+    left, right = raw_pair(a, b)
+    use_up_rx(*raw_pair(a, b, local=4001, port=91))
+    left.tx(OP_REQUEST)  # a forgot, and asks anew
+    a.sync()
+    right.tx(OP_RST)
+    b.tx_idle()
+    right.drop()
+    listener = b.raw_listen(90)
+    b.refill = True
+    b.fill_rx()
+    again = listener.accept()
+    again.respond()
+    left.expect(OP_RESPONSE)
+    left.tx(OP_RW, b"hello")
+    assert again.expect(OP_RW).data == b"hello"
