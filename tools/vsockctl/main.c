@@ -30,6 +30,20 @@ static const struct command commands[] = {
 	  1, -1, cmd_listen },
 	{ "forward", "FROM TO", "lead a TCP port to a guest's port, or the reverse", "u", 2, 2,
 	  cmd_forward },
+	{ "list", "", "the VMs", "", 0, 0, cmd_list },
+	{ "show", "CID", "one VM", "", 1, 1, cmd_show },
+	{ "connections", "[CID]", "the connections, of all VMs or of one", "l", 0, 1,
+	  cmd_connections },
+	{ "stats", "", "figures of the daemon", "", 0, 0, cmd_stats },
+	{ "top", "", "the VMs, live; q ends it", "si", 0, 0, cmd_top },
+	{ "events", "", "what happens, line by line", "", 0, 0, cmd_events },
+	{ "add", "KEY=VALUE,...", "a further VM, as --vm of the daemon takes it", "", 1, 1,
+	  cmd_add },
+	{ "remove", "CID", "end a VM", "", 1, 1, cmd_remove },
+	{ "set", "CID", "change a VM: --groups", "g", 1, 1, cmd_set },
+	{ "reload", "", "have the configuration file read again", "", 0, 0, cmd_reload },
+	{ "log-level", "LEVEL", "change what is logged", "", 1, 1, cmd_log_level },
+	{ "drain", "[CID]", "take no new connections, for all VMs or one", "o", 0, 1, cmd_drain },
 };
 
 static const struct option long_options[] = {
