@@ -21,7 +21,8 @@
 
 /*
  * Letters of the options: c --control, j --json, u --uds, s --sort, g --groups, l --limit,
- * i --interval, o --off. Every command takes c and j.
+ * i --interval, o --off. Every command takes c and j. With + all from the first argument on is a
+ * command line of the user.
  */
 static const struct command commands[] = {
 	{ "connect", "CID PORT", "join standard input and output to a port of a guest", "u", 1, 2,
@@ -30,6 +31,8 @@ static const struct command commands[] = {
 	  1, -1, cmd_listen },
 	{ "forward", "FROM TO", "lead a TCP port to a guest's port, or the reverse", "u", 2, 2,
 	  cmd_forward },
+	{ "run", "-- CMD", "run a program whose AF_VSOCK sockets reach the guests", "u+", 1, -1,
+	  cmd_run },
 	{ "list", "", "the VMs", "", 0, 0, cmd_list },
 	{ "show", "CID", "one VM", "", 1, 1, cmd_show },
 	{ "connections", "[CID]", "the connections, of all VMs or of one", "l", 0, 1,
@@ -211,12 +214,13 @@ static int read_command(struct options *options, const struct command *command, 
 	while (at < *argc) {
 		int next;
 
-		if (argv[at][0] != '-' || argv[at][1] == '\0') {
+		if ((argv[at][0] != '-' || argv[at][1] == '\0') &&
+		    strchr(command->letters, '+') == NULL) {
 			argv[count++] = argv[at++];
 			continue;
 		}
-		if (strcmp(argv[at], "--") == 0) {
-			at++;
+		if (argv[at][0] != '-' || strcmp(argv[at], "--") == 0) {
+			at += argv[at][0] == '-';
 			while (at < *argc)
 				argv[count++] = argv[at++];
 			break;
