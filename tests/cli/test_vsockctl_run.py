@@ -307,7 +307,7 @@ asyncio.run(main())
 
 
 def test_prefork_and_children(guests):
-    """Workers that inherited the socket accept; their end removes nothing, nor do other children."""
+    """Workers that inherited the socket accept; no child removes it by ending."""
     child = guests.start_python("""
 import subprocess
 door = listening(5000)
