@@ -24,7 +24,8 @@ VMS = [
     {"cid": 3, "socket": "/run/vhost3.socket", "uds_path": "/run/vm3.vsock", "forward_cid": None,
      "groups": ["default"], "state": "running", "connections": 12, "worker": 0},
     {"cid": 4, "socket": "/run/vhost4.socket", "uds_path": None, "forward_cid": 1,
-     "groups": ["red", "green"], "state": "waiting", "connections": 0, "worker": 1},
+     "groups": ["red", "green"], "state": "waiting", "draining": True, "connections": 0,
+     "worker": 1},
 ]
 CONNECTIONS = [
     {"cid": 3, "guest_port": 22, "host_port": 1073741824, "state": "established",
@@ -104,7 +105,8 @@ def test_list(control):
                                 "SIDE"]
     assert lines[1].split() == ["3", "running", "12", "0", "default", "/run/vhost3.socket",
                                 "/run/vm3.vsock"]
-    assert "red+green" in lines[2] and "AF_VSOCK, CID 1" in lines[2]
+    for text in ("waiting, draining", "red+green", "AF_VSOCK, CID 1"):
+        assert text in lines[2]
 
 
 def test_show_connections_stats_reload(control):
@@ -148,6 +150,16 @@ def test_bad_hello(tmp_path, hello):
     done = run(control, "list")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("vsockctl: ") and done.stderr.count("\n") == 1
+    control.close()
+
+
+def test_not_welcome(tmp_path):
+    """The daemon says so in the place of its hello."""
+    error = {"id": None, "error": {"code": "forbidden", "message": "you may not ask"}}
+    control = FakeControl(tmp_path / "c", METHODS, hello=error)
+    done = run(control, "list")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "vsockctl: control socket: you may not ask (forbidden)\n"
     control.close()
 
 

@@ -187,11 +187,11 @@ def test_ncat_joins_the_first(guests):
     guests.wait_port(7000)
     sock = guests.four.guest_connect(7000)
     sock.sendall(b"from the guest")
-    sock.shutdown(socket.SHUT_WR)
     assert child.stdout.read(14) == b"from the guest"
     child.stdin.write(b"to the guest")
     child.stdin.close()
     assert recv_all(sock) == b"to the guest"
+    sock.close()  # ncat ends at once when the other end does
     assert child.wait(LIMIT) == 0
     assert not guests.has_port(7000)
 
@@ -366,6 +366,18 @@ sys.stdin.read()
     child.kill()
     child.wait()
     assert guests.python("print(error(listening, 5000))") == ["None"]
+
+
+def test_too_many_listeners(guests):
+    """One more fails and stays what it was."""
+    assert guests.python("""
+doors = [listening(5000 + i) for i in range(64)]
+sock = new()
+sock.bind((ANY, 6000))
+print(error(sock.listen), sock.getsockname()[1])
+doors.pop().close()
+print(error(sock.listen), sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+""") == ["ENOBUFS 6000", "None 1"]
 
 
 def test_threads_accept_and_connect(guests):

@@ -154,7 +154,12 @@ static int replace(int fd, struct door *door)
 	if (door->holder < 0)
 		return -errno;
 	err = take_place(fd, set);
-	return err < 0 ? err : enter(fd, door);
+	if (err < 0)
+		return err;
+	err = enter(fd, door);
+	if (err < 0)
+		(void)take_place(fd, door->holder); /* it is what it was */
+	return err;
 }
 
 int door_open(int fd, uint32_t port)
@@ -228,8 +233,8 @@ static bool is_unused(const struct door *door)
 void door_closing(int fd)
 {
 	struct unix_listener *listeners = NULL;
-	int holder scoped_fd = -1;
 	int saved_errno = errno;
+	int holder = -1;
 	size_t count = 0;
 	size_t at;
 	struct door *door = fd >= 0 ? find(fd, &at) : NULL;
@@ -247,6 +252,7 @@ void door_closing(int fd)
 		door->listeners = NULL;
 	}
 	pthread_mutex_unlock(&doors_lock);
+	fd_close(&holder);
 	if (listeners != NULL)
 		close_listeners(listeners, count, owned);
 	errno = saved_errno;

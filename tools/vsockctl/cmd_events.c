@@ -24,8 +24,7 @@ static void print_event(const json_t *event)
 	if (localtime_r(&now, &local) != NULL)
 		strftime(when, sizeof(when), "%H:%M:%S", &local);
 	printf("%s %s", when, show_value(json_object_get(event, "event"), text));
-	json_object_foreach((json_t *)(uintptr_t)event, key, value)
-	{
+	json_object_foreach ((json_t *)(uintptr_t)event, key, value) {
 		if (strcmp(key, "event") == 0 || json_is_null(value))
 			continue;
 		printf(" %s=%s", key, show_value(value, text));

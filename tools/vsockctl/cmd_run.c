@@ -80,8 +80,7 @@ static int add_daemon(struct list *list, const char *control)
 	size_t i;
 	json_t *vm;
 
-	json_array_foreach(json_object_get(result, "vms"), i, vm)
-	{
+	json_array_foreach (json_object_get(result, "vms"), i, vm) {
 		const char *path = json_string_value(json_object_get(vm, "uds_path"));
 
 		if (path != NULL && err == 0)

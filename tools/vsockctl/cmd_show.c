@@ -38,12 +38,12 @@ static void print_vms(const json_t *result)
 	json_t *vm;
 
 	table_init(&table, columns, array_size(columns));
-	json_array_foreach(json_object_get(result, "vms"), i, vm)
-	{
+	json_array_foreach (json_object_get(result, "vms"), i, vm) {
 		const json_t *forward = json_object_get(vm, "forward_cid");
 
 		table_add(&table, "%lld", (long long)show_number(vm, "cid"));
-		table_add(&table, "%s", show_string(vm, "state"));
+		table_add(&table, "%s%s", show_string(vm, "state"),
+			  json_is_true(json_object_get(vm, "draining")) ? ", draining" : "");
 		table_add(&table, "%lld", (long long)show_number(vm, "connections"));
 		table_add(&table, "%lld", (long long)show_number(vm, "worker"));
 		table_add(&table, "%s", show_value(json_object_get(vm, "groups"), groups));
@@ -69,8 +69,7 @@ static void print_connections(const json_t *result)
 	json_t *conn;
 
 	table_init(&table, columns, array_size(columns));
-	json_array_foreach(json_object_get(result, "connections"), i, conn)
-	{
+	json_array_foreach (json_object_get(result, "connections"), i, conn) {
 		table_add(&table, "%lld", (long long)show_number(conn, "cid"));
 		table_add(&table, "%lld", (long long)show_number(conn, "guest_port"));
 		table_add(&table, "%lld", (long long)show_number(conn, "host_port"));

@@ -99,7 +99,9 @@ static const json_t *find_vm(const json_t *list, json_int_t cid)
 	size_t i;
 	json_t *vm;
 
-	json_array_foreach(list, i, vm) if (show_number(vm, "cid") == cid) return vm;
+	json_array_foreach (list, i, vm)
+		if (show_number(vm, "cid") == cid)
+			return vm;
 	return NULL;
 }
 
@@ -110,8 +112,7 @@ static void merge(json_t *vms, const json_t *stats)
 	size_t i;
 	json_t *vm;
 
-	json_array_foreach(vms, i, vm)
-	{
+	json_array_foreach (vms, i, vm) {
 		const json_t *more = json_array_get(figures, i);
 
 		/* Both lists are in the same order, unless a VM came or went. */
@@ -166,7 +167,8 @@ static int take_picture(struct control *control, struct picture *picture)
 		drop_picture(picture);
 		return -1;
 	}
-	json_array_foreach(picture->vms, i, vm) fill_row(&picture->rows[i], vm);
+	json_array_foreach (picture->vms, i, vm)
+		fill_row(&picture->rows[i], vm);
 	picture->count = json_array_size(picture->vms);
 	qsort(picture->rows, picture->count, sizeof(*picture->rows), by_cid);
 	return 0;

@@ -188,12 +188,14 @@ static int check_hello(struct control *control)
 
 	if (message == NULL)
 		return -1;
+	/* A client that is not welcome gets an error in its place. */
+	if (protocol != CONTROL_PROTOCOL && json_object_get(message, "error") != NULL)
+		json_decref(judge("control socket", message));
+	else if (protocol != CONTROL_PROTOCOL)
+		complain("the daemon speaks version %lld of the control protocol, expected %d",
+			 (long long)protocol, CONTROL_PROTOCOL);
 	json_decref(message);
-	if (protocol == CONTROL_PROTOCOL)
-		return 0;
-	complain("the daemon speaks version %lld of the control protocol, expected %d",
-		 (long long)protocol, CONTROL_PROTOCOL);
-	return -1;
+	return protocol == CONTROL_PROTOCOL ? 0 : -1;
 }
 
 int control_open(struct control *control, const char *path)

@@ -40,8 +40,7 @@ static void show_list(const json_t *list, char text[SHOW_VALUE_SIZE])
 	text[0] = '\0';
 	if (json_array_size(list) == 0)
 		snprintf(text, SHOW_VALUE_SIZE, "-");
-	json_array_foreach(list, i, value)
-	{
+	json_array_foreach (list, i, value) {
 		show_value(value, item);
 		snprintf(text + len, SHOW_VALUE_SIZE - len, "%s%s", i > 0 ? "+" : "", item);
 		len = strlen(text);
@@ -87,8 +86,7 @@ static void show_members(const char *prefix, const json_t *object)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach((json_t *)(uintptr_t)object, key, value)
-	{
+	json_object_foreach ((json_t *)(uintptr_t)object, key, value) {
 		snprintf(name, sizeof(name), "%s%s%s", prefix, *prefix != '\0' ? "." : "", key);
 		show_member(name, value);
 	}
@@ -106,8 +104,7 @@ static void show_member(const char *name, const json_t *value)
 	if (json_is_object(value)) {
 		show_members(name, value);
 	} else if (json_is_object(json_array_get(value, 0))) {
-		json_array_foreach(value, i, item)
-		{
+		json_array_foreach (value, i, item) {
 			item_name(inner, name, item, i);
 			show_member(inner, item);
 		}
