@@ -27,7 +27,8 @@ struct door {
 };
 
 static struct door doors[DOOR_MAX];
-static pid_t doors_pid; /* whose memory this is; not that of its vfork(2) children */
+static unsigned int doors_open; /* most programs have none, and call close() often; atomic */
+static pid_t doors_pid;         /* whose memory this is; not that of its vfork(2) children */
 static pthread_mutex_t doors_lock = PTHREAD_MUTEX_INITIALIZER; /* for changes */
 
 /* A child has a table of its own, and only the thread that forked. */
@@ -46,6 +47,8 @@ static void begin(void)
 
 static struct door *find(int fd, size_t *at)
 {
+	if (__atomic_load_n(&doors_open, __ATOMIC_RELAXED) == 0)
+		return NULL;
 	for (size_t i = 0; i < DOOR_MAX; i++) {
 		for (size_t j = 0; j < DOOR_MAX_FDS; j++) {
 			if (__atomic_load_n(&doors[i].fds[j], __ATOMIC_RELAXED) != fd + 1)
@@ -137,6 +140,7 @@ static int enter(int fd, const struct door *made)
 		door->listeners = made->listeners;
 		door->count = made->count;
 		__atomic_store_n(&door->fds[0], fd + 1, __ATOMIC_RELEASE);
+		__atomic_fetch_add(&doors_open, 1, __ATOMIC_RELEASE);
 		err = 0;
 	}
 	pthread_mutex_unlock(&doors_lock);
@@ -250,6 +254,7 @@ void door_closing(int fd)
 		count = door->count;
 		holder = door->holder;
 		door->listeners = NULL;
+		__atomic_fetch_sub(&doors_open, 1, __ATOMIC_RELAXED);
 	}
 	pthread_mutex_unlock(&doors_lock);
 	fd_close(&holder);

@@ -159,7 +159,6 @@ json_t *control_call(struct control *control, const char *method, json_t *params
 	int sent;
 
 	if (request == NULL) {
-		json_decref(params);
 		complain("%s: the request has bytes that are not UTF-8", method);
 		return NULL;
 	}
