@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 # A thin front: the build is meson's, everything longer than a line is a script.
 #
-#   make            build/vhost-device-vsock (installs missing build tools first)
+#   make            build/vhost-device-vsock and build/vsockctl (installs missing build tools first)
 #   make run        a demonstration with a small guest; ARGS="..." runs the daemon
 #   make test       every test; SUITES="unit vu" runs some
 #   make install    honours DESTDIR and prefix

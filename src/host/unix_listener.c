@@ -16,6 +16,8 @@
 
 #define LISTEN_BACKLOG 4096 /* cut by net.core.somaxconn */
 
+const struct unix_access unix_access_default = { .mode = -1, .group = (gid_t)-1 };
+
 int unix_address(struct sockaddr_un *address, const char *path)
 {
 	size_t len = strlen(path);

@@ -20,6 +20,9 @@ struct unix_access {
 	gid_t group; /* (gid_t)-1: ours */
 };
 
+/** As any program's that does not care. */
+extern const struct unix_access unix_access_default;
+
 struct unix_listener {
 	int fd;     /* -1 when closed */
 	int dir_fd; /* the node's directory (O_PATH); -1: another process removes it */
