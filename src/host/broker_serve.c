@@ -35,6 +35,7 @@
 #define MAX_LISTENERS 16384u
 #define EVENTS_PER_TURN 16
 #define PORT_ROOM sizeof("_4294967295")
+#define DIALS_PER_TURN 16u /* of one door, before another has its turn */
 
 struct server {
 	const struct broker_params *params;
@@ -91,14 +92,15 @@ static int answer(int channel, int result)
 	return fd_send(channel, &reply, sizeof(reply), result);
 }
 
-static void serve_door(struct door_end *door)
+/* Return: whether there may be another request. */
+static bool serve_dial(struct door_end *door)
 {
 	struct broker_dial request;
 	ssize_t got = recv(door->fd, &request, sizeof(request), MSG_DONTWAIT | MSG_TRUNC);
 	int err = -EPROTO;
 
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
+		return false;
 	if (got == (ssize_t)sizeof(request)) {
 		int result = dial(door, request.port);
 
@@ -107,6 +109,16 @@ static void serve_door(struct door_end *door)
 	}
 	if (err < 0)
 		free_door(door);
+	return err == 0;
+}
+
+/* What comes meanwhile is served without being woken for it. */
+static void serve_door(struct door_end *door)
+{
+	for (unsigned int i = 0; i < DIALS_PER_TURN; i++) {
+		if (!serve_dial(door))
+			return;
+	}
 }
 
 static int watch(struct server *server, struct door_end *door, int fd)
