@@ -75,13 +75,13 @@ struct conn {
 	bool discard : 1;      /* the host takes no more; drop what the guest sends */
 	bool request_sent : 1; /* the guest has seen our REQUEST */
 	bool in_table : 1;
-	bool half_open : 1;  /* counted in device.half_open[by_guest] */
-	bool by_guest : 1;   /* the guest asked for it */
-	bool seqpacket : 1;  /* type of socket; constant */
-	uint8_t read_guess;  /* RX buffers to offer to the next read */
-	uint8_t probe_shift; /* doubles the interval of credit requests */
-	uint8_t smalls;      /* steps of a few bytes in a row, see pace.h */
-	uint32_t stalled_at; /* ORPHAN: bytes held when the timer was armed */
+	bool half_open : 1;      /* counted in device.half_open[by_guest] */
+	bool by_guest : 1;       /* the guest asked for it */
+	uint8_t read_guess;      /* RX buffers to offer to the next read */
+	bool seqpacket : 1;      /* type of socket; constant */
+	uint8_t probe_shift : 7; /* doubles the interval of credit requests */
+	uint8_t smalls;          /* steps of a few bytes in a row, see pace.h */
+	uint32_t stalled_at;     /* ORPHAN: bytes held when the timer was armed */
 
 	struct conn *hash_next;
 	struct list ctl;  /* on the device's list of those that owe */
