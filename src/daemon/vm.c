@@ -204,6 +204,7 @@ static void ring_ready(void *ctx, unsigned int index)
 	struct vm *vm = ctx;
 
 	log_debug(vm->tag, "ring %u runs", index);
+	device_set_features(&vm->device, vu_session_features(vm->session));
 	if (index == VSOCK_RING_RX)
 		device_set_rx(&vm->device, vu_session_ring(vm->session, index));
 	else if (index == VSOCK_RING_TX)
@@ -255,7 +256,9 @@ static const struct vu_device_ops vu_ops_template = {
 	.features = UINT64_C(1) << VIRTIO_F_VERSION_1_BIT | UINT64_C(1) << VIRTIO_F_EVENT_IDX_BIT |
 		    UINT64_C(1) << VIRTIO_F_INDIRECT_DESC_BIT |
 		    UINT64_C(1) << VIRTIO_F_NOTIFY_ON_EMPTY_BIT |
-		    UINT64_C(1) << VIRTIO_F_RING_PACKED_BIT | UINT64_C(1) << VIRTIO_F_IN_ORDER_BIT,
+		    UINT64_C(1) << VIRTIO_F_RING_PACKED_BIT | UINT64_C(1) << VIRTIO_F_IN_ORDER_BIT |
+		    UINT64_C(1) << VSOCK_F_STREAM_BIT | UINT64_C(1) << VSOCK_F_SEQPACKET_BIT |
+		    UINT64_C(1) << VSOCK_F_NO_IMPLIED_STREAM_BIT,
 	.config_read = config_read,
 	.lock = lock,
 	.unlock = unlock,
@@ -383,7 +386,7 @@ static void explain(const char *tag, const char *what, int err)
 
 static int open_front_end(struct vm *vm)
 {
-	int err = broker_listen(vm->set->broker, &vm->listener, vm->config->socket);
+	int err = broker_listen(vm->set->broker, &vm->listener, vm->config->socket, SOCK_STREAM);
 
 	if (err == 0)
 		err = loop_add(vm->loop, &vm->accept, vm->listener.fd, EPOLLIN);
@@ -440,6 +443,7 @@ struct vm *vm_new(const struct vm_config *config, const struct vm_set *set, stru
 	vm->scratch = scratch;
 	vm->listener.fd = -1;
 	vm->host.uds.fd = -1;
+	vm->host.uds_seqpacket.fd = -1;
 	vm->accept.fd = -1;
 	vm->accept.on_event = on_front_end;
 	vm->accept_resume.on_expire = resume_accepting;

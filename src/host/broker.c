@@ -56,10 +56,10 @@ static int ask(struct broker *broker, const struct broker_request *request,
 	return err;
 }
 
-static int ask_path(struct broker *broker, enum broker_op op, const char *path,
+static int ask_path(struct broker *broker, enum broker_op op, const char *path, int type,
 		    struct broker_reply *reply, int *fd)
 {
-	struct broker_request request = { .op = op };
+	struct broker_request request = { .op = op, .type = type };
 	size_t len = strlen(path);
 
 	if (len >= sizeof(request.path))
@@ -124,16 +124,16 @@ void broker_stop(struct broker *broker)
 	broker->pid = 0;
 }
 
-int broker_listen(struct broker *broker, struct unix_listener *listener, const char *path)
+int broker_listen(struct broker *broker, struct unix_listener *listener, const char *path, int type)
 {
 	struct broker_reply reply;
 	int fd = -1;
 	int err;
 
 	if (broker->pid == 0)
-		return unix_listener_open(listener, path, &broker->params.access);
+		return unix_listener_open(listener, path, type, &broker->params.access);
 	*listener = (struct unix_listener){ .fd = -1, .dir_fd = -1 };
-	err = ask_path(broker, BROKER_LISTEN, path, &reply, &fd);
+	err = ask_path(broker, BROKER_LISTEN, path, type, &reply, &fd);
 	if (err == 0 && fd < 0)
 		err = -EPROTO;
 	if (err < 0)
@@ -164,7 +164,7 @@ int broker_open_door(struct broker *broker, const char *path, int *fd)
 	struct broker_reply reply;
 
 	*fd = -1;
-	return broker->pid == 0 ? 0 : ask_path(broker, BROKER_DOOR, path, &reply, fd);
+	return broker->pid == 0 ? 0 : ask_path(broker, BROKER_DOOR, path, 0, &reply, fd);
 }
 
 int broker_open_config(struct broker *broker)

@@ -53,7 +53,8 @@ void broker_stop(struct broker *broker);
  * Return: the same; -EPERM after broker_seal(); -EPIPE: the broker is gone
  * Context: any thread, waits for the broker for 5 s at most
  */
-int broker_listen(struct broker *broker, struct unix_listener *listener, const char *path) must_use;
+int broker_listen(struct broker *broker, struct unix_listener *listener, const char *path, int type)
+	must_use;
 
 /** Close a listener of broker_listen() and remove its node. Legal when closed. */
 void broker_unlisten(struct broker *broker, struct unix_listener *listener);

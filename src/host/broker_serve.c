@@ -31,7 +31,7 @@
 #include "base/fd.h"
 #include "host/broker_private.h"
 
-/* A socket for each of a VM's two paths, and the control socket. */
+/* A socket for each of a VM's three paths, and the control socket. */
 #define MAX_LISTENERS 16384u
 #define EVENTS_PER_TURN 16
 #define PORT_ROOM sizeof("_4294967295")
@@ -62,20 +62,27 @@ static void free_door(struct door_end *door)
 	free(door);
 }
 
-static int dial(const struct door_end *door, uint32_t port)
+static bool is_type(int type)
+{
+	return type == SOCK_STREAM || type == SOCK_SEQPACKET;
+}
+
+static int dial(const struct door_end *door, uint32_t port, int type)
 {
 	char name[UNIX_PATH_ROOM + PORT_ROOM];
 	struct sockaddr_un address;
 	int fd scoped_fd = -1;
 	int err;
 
+	if (!is_type(type))
+		return -EINVAL;
 	(void)snprintf(name, sizeof(name), "%s_%u", door->name, port);
 	err = unix_address(&address, name);
 	if (err < 0)
 		return err;
 	if (fchdir(door->dir_fd) < 0)
 		return -errno;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	fd_refuse_rights(fd);
@@ -102,7 +109,7 @@ static bool serve_dial(struct door_end *door)
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	if (got == (ssize_t)sizeof(request)) {
-		int result = dial(door, request.port);
+		int result = dial(door, request.port, request.type);
 
 		err = answer(door->fd, result);
 		fd_close(&result);
@@ -178,16 +185,16 @@ static int free_slot(struct server *server)
 }
 
 /* Return: the listening socket, the caller's from now on, or -errno. */
-static int make_listener(struct server *server, const char *path, uint32_t *id)
+static int make_listener(struct server *server, const char *path, int type, uint32_t *id)
 {
-	int slot = free_slot(server);
+	int slot = is_type(type) ? free_slot(server) : -EINVAL;
 	struct unix_listener *listener;
 	int err;
 
 	if (slot < 0)
 		return slot;
 	listener = &server->listeners[slot];
-	err = unix_listener_open(listener, path, &server->params->access);
+	err = unix_listener_open(listener, path, type, &server->params->access);
 	if (err < 0)
 		return err;
 	*id = (uint32_t)slot;
@@ -225,7 +232,7 @@ static int obey(struct server *server, const struct broker_request *request, uin
 	if (server->sealed)
 		return -EPERM;
 	if (request->op == BROKER_LISTEN && has_path)
-		return make_listener(server, request->path, id);
+		return make_listener(server, request->path, request->type, id);
 	if (request->op == BROKER_DOOR && has_path)
 		return open_door(server, request->path);
 	if (request->op == BROKER_CONFIG)

@@ -93,9 +93,9 @@ void door_close(struct door *door)
 	fd_close(&door->fd);
 }
 
-int door_call(struct door *door, struct door_caller *caller, uint32_t port)
+int door_call(struct door *door, struct door_caller *caller, uint32_t port, int type)
 {
-	const struct broker_dial request = { .port = port };
+	const struct broker_dial request = { .port = port, .type = type };
 	int err;
 
 	if (door->fd < 0)

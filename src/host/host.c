@@ -95,6 +95,24 @@ static int watch(struct host *host, struct host_listener *listener, int fd)
 	return loop_add(host->loop, &listener->source, fd, EPOLLIN);
 }
 
+/* Clients whose messages are to keep their bounds come to a path of their own. */
+static int open_uds_seqpacket(struct host *host, const char *path, char *culprit)
+{
+	char longer[sizeof(host->dial.sun_path) + sizeof(HOST_SEQPACKET_SUFFIX)];
+	struct host_listener *listener = &host->listeners[1];
+	int err;
+
+	snprintf(longer, sizeof(longer), "%s" HOST_SEQPACKET_SUFFIX, path);
+	snprintf(culprit, HOST_CULPRIT_BYTES, "%s", longer);
+	err = broker_listen(host->broker, &host->uds_seqpacket, longer, SOCK_SEQPACKET);
+	if (err < 0)
+		return err;
+	fd_refuse_rights(host->uds_seqpacket.fd);
+	listener->seqpacket = true;
+	host->listener_count = 2;
+	return watch(host, listener, host->uds_seqpacket.fd);
+}
+
 static int open_uds(struct host *host, const char *path, char *culprit)
 {
 	int door_fd = -1;
@@ -106,32 +124,37 @@ static int open_uds(struct host *host, const char *path, char *culprit)
 		return err;
 	host->dial_prefix = strlen(path) + 1;
 	host->dial.sun_path[host->dial_prefix - 1] = '_';
-	err = broker_listen(host->broker, &host->uds, path);
+	err = broker_listen(host->broker, &host->uds, path, SOCK_STREAM);
 	if (err < 0)
 		return err;
 	fd_refuse_rights(host->uds.fd);
 	host->listener_count = 1;
 	err = watch(host, &host->listeners[0], host->uds.fd);
 	if (err == 0)
+		err = open_uds_seqpacket(host, path, culprit);
+	if (err == 0)
 		err = broker_open_door(host->broker, path, &door_fd);
 	return err < 0 ? err : door_open(&host->door, host->loop, door_fd);
 }
 
 /* The reference listens on every CID this host answers to, so do we. */
-static int open_vsock(struct host *host, struct host_listener *listener, uint32_t port)
+static int open_vsock(struct host *host, struct host_listener *listener,
+		      const struct forward_port *from)
 {
 	struct sockaddr_vm address = {
 		.svm_family = AF_VSOCK,
 		.svm_cid = VMADDR_CID_ANY,
-		.svm_port = port,
+		.svm_port = from->port,
 	};
-	int fd scoped_fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int type = from->seqpacket ? SOCK_SEQPACKET : SOCK_STREAM;
+	int fd scoped_fd = socket(AF_VSOCK, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	int err;
 
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
 	    listen(fd, VSOCK_BACKLOG) < 0)
 		return -errno;
-	listener->guest_port = port;
+	listener->guest_port = from->port;
+	listener->seqpacket = from->seqpacket;
 	err = watch(host, listener, fd);
 	if (err == 0)
 		fd_take(&fd);
@@ -146,9 +169,9 @@ static int open_forwards(struct host *host, const struct host_params *params, ch
 		int err;
 
 		snprintf(culprit, HOST_CULPRIT_BYTES, "AF_VSOCK port %u",
-			 params->forward_listen[i]);
+			 params->forward_listen[i].port);
 		host->listeners[i].source.fd = -1;
-		err = open_vsock(host, &host->listeners[i], params->forward_listen[i]);
+		err = open_vsock(host, &host->listeners[i], &params->forward_listen[i]);
 		if (err < 0)
 			return err;
 		host->listener_count++;
@@ -158,12 +181,13 @@ static int open_forwards(struct host *host, const struct host_params *params, ch
 
 int host_open(struct host *host, const struct host_params *params, char *culprit)
 {
-	size_t count = params->uds_path != NULL ? 1 : params->forward_listen_count;
+	size_t count = params->uds_path != NULL ? 2 : params->forward_listen_count;
 	int err;
 
 	memset(host, 0, sizeof(*host));
 	host->uds.fd = -1;
 	host->door.fd = -1;
+	host->uds_seqpacket.fd = -1;
 	host->loop = params->loop;
 	host->broker = params->broker;
 	host->peers = params->peers;
@@ -196,6 +220,7 @@ void host_close(struct host *host)
 	host->listener_count = 0;
 	door_close(&host->door);
 	broker_unlisten(host->broker, &host->uds);
+	broker_unlisten(host->broker, &host->uds_seqpacket);
 	free(host->listeners);
 	host->listeners = NULL;
 }

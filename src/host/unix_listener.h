@@ -35,6 +35,7 @@ struct unix_listener {
 /**
  * unix_listener_open() - Bind and listen, non-blocking
  * @path:    shorter than sun_path
+ * @type:    SOCK_STREAM or SOCK_SEQPACKET
  * @access:  of the node; in force before anybody can connect
  *
  * A socket at @path that nobody listens on is removed first. Changes the
@@ -43,7 +44,7 @@ struct unix_listener {
  * Return: 0; -EEXIST: something that is no socket is there; -EADDRINUSE:
  * somebody listens there; other -errno
  */
-int unix_listener_open(struct unix_listener *listener, const char *path,
+int unix_listener_open(struct unix_listener *listener, const char *path, int type,
 		       const struct unix_access *access) must_use;
 
 /** Remove the node if it is still ours and where it was made; legal twice. */

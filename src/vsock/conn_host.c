@@ -9,11 +9,12 @@
 
 #define FIRST_HOST_PORT (UINT32_C(1) << 30) /* as Firecracker: 2^30 to 2^31 */
 
-struct conn *device_accept(struct device *device)
+struct conn *device_accept(struct device *device, bool seqpacket)
 {
+	uint16_t type = seqpacket ? VSOCK_TYPE_SEQPACKET : VSOCK_TYPE_STREAM;
 	struct conn *conn;
 
-	if (device->rx == NULL || device->tx == NULL)
+	if (device->rx == NULL || device->tx == NULL || !device_has_type(device, type))
 		return NULL;
 	if (device->half_open[false] >= device->max_half_open) {
 		device->env->limit_reached(device->ctx, "max-half-open", "the oldest is closed");
@@ -22,6 +23,10 @@ struct conn *device_accept(struct device *device)
 	conn = device_new_conn(device);
 	if (conn == NULL)
 		return NULL;
+	if (conn_set_type(conn, type) < 0) {
+		conn_free(device, conn);
+		return NULL;
+	}
 	conn->state = CONN_HANDSHAKE;
 	conn->host_cid = VSOCK_CID_HOST;
 	conn_begin_wait(device, conn);
@@ -92,8 +97,7 @@ void conn_host_readable(struct device *device, struct conn *conn, bool hung_up)
 
 void conn_host_writable(struct device *device, struct conn *conn)
 {
-	if ((conn->state == CONN_ESTABLISHED || conn->state == CONN_ORPHAN) &&
-	    buf_length(&conn->spill) > 0)
+	if ((conn->state == CONN_ESTABLISHED || conn->state == CONN_ORPHAN) && conn_waits(conn))
 		conn_flush(device, conn);
 }
 
@@ -103,7 +107,7 @@ static void probe(struct device *device, struct conn *conn)
 {
 	if (conn->probe_shift < CONN_PROBE_MAX_SHIFT)
 		conn->probe_shift++;
-	if (credit_out_allowed(&conn->out) > 0) {
+	if (conn->seqpacket ? conn_message_fits(conn) : credit_out_allowed(&conn->out) > 0) {
 		conn->starved = false;
 		conn_wake_reader(device, conn);
 		return;

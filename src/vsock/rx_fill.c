@@ -145,13 +145,13 @@ static size_t slot_payload(const struct rx_slot *slot, uint32_t max, struct iove
 }
 
 uint32_t rx_emit_bytes(struct rx_fill *fill, const struct pkt *pkt, struct iov_cursor *payload,
-		       uint32_t max, struct credit_out *credit)
+		       uint32_t max, uint32_t max_packets, struct credit_out *credit)
 {
 	uint8_t header[VSOCK_HDR_BYTES];
 	uint32_t sent = 0;
 
 	pkt_encode(header, pkt);
-	while (sent < max && credit_out_packets(credit) > 0) {
+	while (sent < max && max_packets > 0) {
 		struct rx_slot slot;
 		struct iov_cursor room;
 		uint32_t part;
@@ -169,10 +169,13 @@ uint32_t rx_emit_bytes(struct rx_fill *fill, const struct pkt *pkt, struct iov_c
 		room.offset = 0;
 		room.left = part;
 		iov_copy(&room, payload, part);
+		sent += part;
+		max_packets--;
 		pkt_patch_len(header, part);
+		if (unlikely(pkt->flags != 0))
+			pkt_patch_flags(header, sent == max ? pkt->flags : 0);
 		push_slot(fill, &slot, header, part);
 		credit_out_sent(credit, part);
-		sent += part;
 	}
 	return sent;
 }
@@ -220,10 +223,12 @@ uint32_t rx_commit_slots(struct rx_fill *fill, const struct pkt *pkt, struct rx_
 		const struct rx_slot *slot = &slots->slot[used++];
 		uint32_t part = min_u32(slot->room, bytes);
 
+		bytes -= part;
 		pkt_patch_len(header, part);
+		if (unlikely(pkt->flags != 0))
+			pkt_patch_flags(header, bytes == 0 ? pkt->flags : 0);
 		push_slot(fill, slot, header, part);
 		credit_out_sent(credit, part);
-		bytes -= part;
 	}
 	if (used < slots->count)
 		vring_unpop(fill->ring, (uint16_t)(slots->count - used));

@@ -97,7 +97,7 @@ static int open_set(uint32_t port, struct unix_listener *listeners, size_t *coun
 		int err;
 
 		snprintf(path, sizeof(path), "%s_%u", guests->list[*count].path, port);
-		err = unix_listener_open(listener, path, &unix_access_default);
+		err = unix_listener_open(listener, path, SOCK_STREAM, &unix_access_default);
 		if (err < 0)
 			return err == -EEXIST ? -EADDRINUSE : err;
 		event.data.fd = listener->fd;

@@ -174,7 +174,7 @@ static int serve_guest(const struct place *from, struct forward *forward)
 	int err;
 
 	guest_port_path(&forward->guest, from->port, path);
-	err = unix_listener_open(&listener, path, &unix_access_default);
+	err = unix_listener_open(&listener, path, SOCK_STREAM, &unix_access_default);
 	if (err < 0) {
 		complain("cannot listen at '%s': %s", path, strerror(-err));
 		return STATUS_FAILED;

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "host/unix_listener.h"
@@ -57,7 +58,7 @@ int cmd_listen(const struct options *options, int argc, char **argv)
 	if (status != STATUS_OK)
 		return status;
 	guest_port_path(&guest, port, path);
-	err = unix_listener_open(&listener, path, &unix_access_default);
+	err = unix_listener_open(&listener, path, SOCK_STREAM, &unix_access_default);
 	if (err < 0) {
 		complain("cannot listen at '%s': %s", path, strerror(-err));
 		return STATUS_FAILED;
