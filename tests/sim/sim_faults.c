@@ -71,11 +71,12 @@ struct scenario {
 
 /* What is said when a check of the world ends the process. */
 static char now[160];
+static size_t now_length;
 
 static void on_abort(int sig)
 {
 	(void)sig;
-	(void)!write(STDERR_FILENO, now, strlen(now));
+	(void)!write(STDERR_FILENO, now, now_length);
 }
 
 /* One run. Return: calls of the endpoint that could have failed. */
@@ -85,6 +86,7 @@ static uint64_t run(const struct scenario *scenario, const char *kind, uint64_t 
 
 	(void)snprintf(now, sizeof(now), "sim_faults: %s, %s %lu fails\n", scenario->name, kind,
 		       call);
+	now_length = strlen(now);
 	allocations = 0;
 	failing_allocation = heap ? call : 0;
 	endpoint_calls = 0;
