@@ -158,22 +158,26 @@ static uint32_t bound_port(int fd)
 static int serve_tcp(const struct place *from, struct forward *forward)
 {
 	int fd scoped_fd = open_tcp(from, AI_PASSIVE, bind_tcp);
+	sigset_t before;
 
 	if (fd < 0)
 		return STATUS_FAILED;
+	serve_hold_signals(&before);
 	complain("%s:%u leads to port %u of %s", from->host, bound_port(fd), forward->to.port,
 		 forward->guest.name);
-	return serve_run(fd, to_guest, forward, true);
+	return serve_run(&before, fd, to_guest, forward, true);
 }
 
 static int serve_guest(const struct place *from, struct forward *forward)
 {
 	struct unix_listener listener;
 	char path[GUEST_PATH_SIZE];
+	sigset_t before;
 	int status;
 	int err;
 
 	guest_port_path(&forward->guest, from->port, path);
+	serve_hold_signals(&before);
 	err = unix_listener_open(&listener, path, SOCK_STREAM, &unix_access_default);
 	if (err < 0) {
 		complain("cannot listen at '%s': %s", path, strerror(-err));
@@ -181,7 +185,7 @@ static int serve_guest(const struct place *from, struct forward *forward)
 	}
 	complain("port %u of the host of %s leads to %s:%u", from->port, forward->guest.name,
 		 forward->to.host, forward->to.port);
-	status = serve_run(listener.fd, to_tcp, forward, true);
+	status = serve_run(&before, listener.fd, to_tcp, forward, true);
 	unix_listener_close(&listener);
 	return status;
 }

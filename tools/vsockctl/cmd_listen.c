@@ -29,10 +29,10 @@ static int become(int fd, void *arg)
 	return STATUS_FAILED;
 }
 
-static int serve_terminal(struct unix_listener *listener)
+static int serve_terminal(const sigset_t *before, struct unix_listener *listener)
 {
 	struct relay_end terminal = { .in = STDIN_FILENO, .out = STDOUT_FILENO };
-	int fd = serve_one(listener->fd);
+	int fd = serve_one(before, listener->fd);
 	int err;
 
 	/* The next guest is refused, and the port is free for another program. */
@@ -51,6 +51,7 @@ int cmd_listen(const struct options *options, int argc, char **argv)
 	struct unix_listener listener;
 	char path[GUEST_PATH_SIZE];
 	struct guest guest;
+	sigset_t before;
 	uint32_t port;
 	int err;
 	int status = guest_arguments(options, &argc, &argv, &guest, &port);
@@ -58,14 +59,15 @@ int cmd_listen(const struct options *options, int argc, char **argv)
 	if (status != STATUS_OK)
 		return status;
 	guest_port_path(&guest, port, path);
+	serve_hold_signals(&before);
 	err = unix_listener_open(&listener, path, SOCK_STREAM, &unix_access_default);
 	if (err < 0) {
 		complain("cannot listen at '%s': %s", path, strerror(-err));
 		return STATUS_FAILED;
 	}
 	if (argc == 0)
-		return serve_terminal(&listener);
-	status = serve_run(listener.fd, become, argv, false);
+		return serve_terminal(&before, &listener);
+	status = serve_run(&before, listener.fd, become, argv, false);
 	unix_listener_close(&listener);
 	return status;
 }

@@ -33,18 +33,30 @@ struct server {
 	void *arg;
 };
 
-/* The signals come by a descriptor until signals_leave(). Return: 0 or -errno. */
-static int signals_enter(struct server *server)
+static void watched_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGHUP);
+	sigaddset(set, SIGCHLD);
+}
+
+void serve_hold_signals(sigset_t *before)
 {
 	sigset_t set;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGCHLD);
-	if (sigprocmask(SIG_BLOCK, &set, &server->before) < 0)
-		return -errno;
+	watched_signals(&set);
+	(void)sigprocmask(SIG_BLOCK, &set, before); /* cannot fail with these arguments */
+}
+
+/* The signals come by a descriptor until signals_leave(). Return: 0 or -errno. */
+static int signals_enter(struct server *server, const sigset_t *before)
+{
+	sigset_t set;
+
+	server->before = *before;
+	watched_signals(&set);
 	server->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 	return server->signals < 0 ? -errno : 0;
 }
@@ -117,7 +129,8 @@ static void serve_turn(struct server *server)
 		accept_one(server);
 }
 
-int serve_run(int listener, int (*handler)(int fd, void *arg), void *arg, bool bound)
+int serve_run(const sigset_t *before, int listener, int (*handler)(int fd, void *arg), void *arg,
+	      bool bound)
 {
 	struct server server = {
 		.listener = listener,
@@ -126,7 +139,7 @@ int serve_run(int listener, int (*handler)(int fd, void *arg), void *arg, bool b
 		.handler = handler,
 		.arg = arg,
 	};
-	int err = signals_enter(&server);
+	int err = signals_enter(&server, before);
 
 	if (err < 0) {
 		complain("cannot watch for signals: %s", strerror(-err));
@@ -140,10 +153,10 @@ int serve_run(int listener, int (*handler)(int fd, void *arg), void *arg, bool b
 	return STATUS_OK;
 }
 
-int serve_one(int listener)
+int serve_one(const sigset_t *before, int listener)
 {
 	struct server server = { .listener = listener, .signals = -1 };
-	int err = signals_enter(&server);
+	int err = signals_enter(&server, before);
 	int fd = -EINTR;
 
 	if (err < 0)

@@ -11,6 +11,7 @@
 #ifndef VSOCKCTL_SERVE_H
 #define VSOCKCTL_SERVE_H
 
+#include <signal.h>
 #include <stdbool.h>
 
 #include "base/compiler.h"
@@ -19,7 +20,16 @@
 #define SERVE_MAX_CHILDREN 1024u
 
 /**
+ * serve_hold_signals() - From now on signals wait for serve_run() or serve_one()
+ * @before: output: the mask to pass to it, which is what its children have
+ *
+ * To be called before there is a socket to be removed at the end.
+ */
+void serve_hold_signals(sigset_t *before);
+
+/**
  * serve_run() - Until SIGINT, SIGTERM or SIGHUP
+ * @before:   of serve_hold_signals()
  * @listener: non-blocking listening socket
  * @handler:  called in a child with the connection, which it owns; its return
  *            value is the child's exit status
@@ -28,13 +38,14 @@
  *
  * Return: exit status
  */
-int serve_run(int listener, int (*handler)(int fd, void *arg), void *arg, bool bound) must_use;
+int serve_run(const sigset_t *before, int listener, int (*handler)(int fd, void *arg), void *arg,
+	      bool bound) must_use;
 
 /**
  * serve_one() - Wait for one connection
  *
  * Return: a blocking descriptor; -EINTR after one of the signals; -errno
  */
-int serve_one(int listener) must_use;
+int serve_one(const sigset_t *before, int listener) must_use;
 
 #endif
