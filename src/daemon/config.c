@@ -15,7 +15,7 @@
 #include "daemon/config.h"
 #include "daemon/config_private.h"
 
-static void vm_config_free(struct vm_config *vm)
+void config_clear_vm(struct vm_config *vm)
 {
 	free(vm->socket);
 	free(vm->uds_path);
@@ -28,7 +28,7 @@ static void vm_config_free(struct vm_config *vm)
 static void draft_free(struct config_draft *draft)
 {
 	for (size_t i = 0; i < draft->vm_count; i++)
-		vm_config_free(&draft->vms[i].vm);
+		config_clear_vm(&draft->vms[i].vm);
 	free(draft->vms);
 }
 
@@ -82,7 +82,7 @@ static uint32_t thread_count(const struct config_draft *draft)
 	return min_u32(threads, (uint32_t)draft->vm_count);
 }
 
-static int add_default_group(struct vm_draft *draft)
+int config_default_group(struct vm_draft *draft)
 {
 	const struct config_where where = { 0 };
 	const struct config_target target = { .fields = &draft->vm, .marks = &draft->marks };
@@ -98,14 +98,12 @@ static int finish(struct config_draft *draft, struct config *config)
 	struct vm_config *vms = NULL;
 
 	for (size_t i = 0; i < draft->vm_count; i++) {
-		int ret = add_default_group(&draft->vms[i]);
+		int ret = config_default_group(&draft->vms[i]);
 
 		if (ret)
 			return ret;
 	}
-	if (draft->vm_count == 0)
-		return -EINVAL;
-	vms = calloc(draft->vm_count, sizeof(*vms));
+	vms = calloc(draft->vm_count + 1, sizeof(*vms));
 	if (!vms)
 		return -ENOMEM;
 	for (size_t i = 0; i < draft->vm_count; i++) {
@@ -119,6 +117,7 @@ static int finish(struct config_draft *draft, struct config *config)
 		.log_level = draft->by_option.marks.given[KEY_LOG_LEVEL]
 				     ? draft->by_option.log_level
 				     : draft->by_file.log_level,
+		.file = draft->file,
 	};
 	return 0;
 }
@@ -163,25 +162,7 @@ enum config_result config_load(struct config *config, int argc, char **argv, FIL
 void config_free(struct config *config)
 {
 	for (size_t i = 0; i < config->vm_count; i++)
-		vm_config_free(&config->vms[i]);
+		config_clear_vm(&config->vms[i]);
 	free(config->vms);
 	*config = (struct config){ 0 };
-}
-
-static bool is_member(const struct vm_config *vm, const char *group)
-{
-	for (size_t i = 0; i < vm->group_count; i++) {
-		if (strcmp(vm->groups[i], group) == 0)
-			return true;
-	}
-	return false;
-}
-
-bool config_share_group(const struct vm_config *a, const struct vm_config *b)
-{
-	for (size_t i = 0; i < a->group_count; i++) {
-		if (is_member(b, a->groups[i]))
-			return true;
-	}
-	return false;
 }

@@ -53,6 +53,7 @@ struct config {
 	size_t vm_count;  /* >= 1 */
 	uint32_t threads; /* workers: 1 to min(CPUs or as given, vm_count) */
 	enum log_level log_level;
+	const char *file; /* of --config, or NULL; lives as long as argv */
 };
 
 enum config_result {
@@ -65,7 +66,7 @@ enum config_result {
  * config_load() - Parse the command line and, if named, the file
  * @config: output; empty unless CONFIG_RUN; release with config_free()
  * @argc:   as main() got it; argv[0] is not looked at
- * @argv:   as main() got it; not modified, not referred to after the return
+ * @argv:   as main() got it; not modified
  * @out:    where --help and --version go
  * @err:    where the one line about an error goes
  *
@@ -82,6 +83,40 @@ enum config_result config_load(struct config *config, int argc, char **argv, FIL
 
 /** Free what config_load() allocated and empty @config; legal on an empty one. */
 void config_free(struct config *config);
+
+/**
+ * config_parse_vm() - One VM as --vm describes it, beside others that exist
+ * @vm:     output: free with config_free_vm()
+ * @text:   what --vm would get
+ * @others: validated; what collides with one of them is refused
+ * @err:    where the one line about an error goes
+ *
+ * Return: 0; -EINVAL after the line was printed; other -errno
+ */
+int config_parse_vm(struct vm_config **vm, const char *text, const struct vm_config *const *others,
+		    size_t count, FILE *err) must_use;
+
+/** Whether these VMs can exist together. Return: as config_parse_vm(). */
+int config_check_vms(const struct vm_config *const *vms, size_t count, FILE *err) must_use;
+
+/**
+ * config_regroup_vm() - A copy of a VM with other groups
+ * Return: 0; -EINVAL for a name that is none, or too many; -ENOMEM
+ */
+int config_regroup_vm(struct vm_config **copy, const struct vm_config *vm,
+		      const char *const *groups, size_t count) must_use;
+
+/** A copy on the heap, or NULL. */
+struct vm_config *config_copy_vm(const struct vm_config *vm) must_use;
+
+/** Free a copy; NULL is legal. */
+void config_free_vm(struct vm_config *vm);
+
+/** Whether they are the same but for groups. */
+bool config_same_vm(const struct vm_config *a, const struct vm_config *b) must_use;
+
+/** Whether they are in the same groups, in any order. */
+bool config_same_groups(const struct vm_config *a, const struct vm_config *b) must_use;
 
 /** Whether two guests share a group; both validated. */
 bool config_share_group(const struct vm_config *a, const struct vm_config *b) must_use;

@@ -68,8 +68,11 @@ static int check_vm(const struct config_draft *draft, const struct vm_draft *vm)
 	return 0;
 }
 
+/* What runs comes first, so that the newcomer is the one in the wrong. */
 static int compare_places(const struct use *a, const struct use *b)
 {
+	if (a->vm->runs != b->vm->runs)
+		return a->vm->runs ? -1 : 1;
 	if (a->vm != b->vm)
 		return a->vm < b->vm ? -1 : 1;
 	return a->key < b->key ? -1 : a->key > b->key;

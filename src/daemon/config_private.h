@@ -79,6 +79,7 @@ struct vm_draft {
 	struct config_marks marks;
 	unsigned int number; /* which --vm, from 1; 0: single options */
 	size_t line;         /* where its description starts in the file */
+	bool runs;           /* it exists already: only others can be wrong */
 };
 
 /** Keys of the whole daemon. */
@@ -104,6 +105,7 @@ struct config_where {
 	const char *file; /* NULL: command line */
 	size_t line;
 	unsigned int vm; /* command line: which --vm, 0: an option of its own */
+	uint32_t runs;   /* CID of a VM that exists; 0: none */
 	const char *key; /* NULL: none known */
 };
 
@@ -180,7 +182,16 @@ void config_print_help(FILE *out);
  */
 int config_add_vm(struct config_draft *draft, struct vm_draft **vm) must_use;
 
+/** Free what a VM holds, not itself. */
+void config_clear_vm(struct vm_config *vm);
+
+/** Groups of a VM that names none. Return: 0 or -ENOMEM. */
+int config_default_group(struct vm_draft *draft) must_use;
+
 /* config_args.c */
+
+/** Append the VM that the value of --vm describes. Return: 0 or -errno. */
+int config_read_vm(struct config_draft *draft, const char *value) must_use;
 
 /** Read the command line into @draft. Return: 0, 1 when --help or --version was done, -errno. */
 int config_read_args(struct config_draft *draft, int argc, char **argv, FILE *out) must_use;

@@ -21,7 +21,7 @@ int main(int argc, char **argv)
 	if (result == CONFIG_DONE)
 		return 0;
 	log_set_level(config.log_level);
-	err = serve(&config);
+	err = serve(&config, argc, argv);
 	config_free(&config);
 	return err < 0 ? EXIT_CANNOT_SERVE : 0;
 }

@@ -1,40 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * serve.c - the daemon's threads: worker 0 is the main thread, the others are
- * started for it. Knows nothing of what a VM does.
+ * serve.c - the daemon's threads: the main thread takes signals and
+ * manages the VMs, the workers serve them. Knows nothing of what a VM does.
  */
 #include "daemon/serve.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "base/fault.h"
 #include "base/fd.h"
-#include "daemon/vm.h"
+#include "daemon/manager.h"
 #include "loop/loop.h"
-#include "vsock/device.h"
-
-#define VM_DESCRIPTORS 24u /* listeners, front-end, rings, messages in flight */
-#define MIN_CONNS 16u
-
-struct worker {
-	struct loop *loop;
-	struct scratch *scratch;
-	pthread_t thread;
-	bool running;
-};
 
 struct server {
 	const struct config *config;
-	struct worker *workers;
-	struct vm_set set;
+	struct loop *loop; /* of the main thread */
+	struct manager manager;
 	struct loop_source signals;
 	int signal_fd;
 };
@@ -56,16 +43,6 @@ static int guard_memory(struct server *server)
 	return fault_install();
 }
 
-static void *work(void *arg)
-{
-	struct worker *worker = arg;
-	int err = loop_run(worker->loop);
-
-	if (err < 0)
-		log_error(NULL, "a worker ended: %s", strerror(-err));
-	return NULL;
-}
-
 static void on_signal(struct loop_source *source, uint32_t events)
 {
 	struct server *server = container_of(source, struct server, signals);
@@ -75,11 +52,10 @@ static void on_signal(struct loop_source *source, uint32_t events)
 	if (read(server->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
 		return;
 	log_notice(NULL, "signal %u: stopping", info.ssi_signo);
-	for (uint32_t i = 0; i < server->config->threads; i++)
-		loop_stop(server->workers[i].loop);
+	loop_stop(server->loop);
 }
 
-/* Signals come to worker 0's loop; the mask is inherited by the other workers. */
+/* The mask is inherited by the workers, so signals come to the main loop only. */
 static int watch_signals(struct server *server)
 {
 	sigset_t set;
@@ -92,117 +68,91 @@ static int watch_signals(struct server *server)
 	server->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 	if (server->signal_fd < 0)
 		return -errno;
-	server->signals.on_event = on_signal;
-	return loop_add(server->workers[0].loop, &server->signals, server->signal_fd, EPOLLIN);
+	return loop_add(server->loop, &server->signals, server->signal_fd, EPOLLIN);
 }
 
 static int make_workers(struct server *server)
 {
-	server->workers = calloc(server->config->threads, sizeof(*server->workers));
-	if (server->workers == NULL)
+	struct manager *manager = &server->manager;
+
+	server->loop = loop_new();
+	if (server->loop == NULL)
+		return -errno;
+	manager->workers = calloc(server->config->threads, sizeof(*manager->workers));
+	if (manager->workers == NULL)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < server->config->threads; i++) {
-		server->workers[i].loop = loop_new();
-		if (server->workers[i].loop == NULL)
-			return -errno;
-		server->workers[i].scratch = calloc(1, sizeof(struct scratch));
-		if (server->workers[i].scratch == NULL)
-			return -ENOMEM;
+	while (manager->worker_count < server->config->threads) {
+		int err = worker_init(&manager->workers[manager->worker_count++]);
+
+		if (err < 0)
+			return err;
 	}
 	return 0;
-}
-
-/* An equal share of the descriptors, less what a VM itself needs. */
-static uint32_t conns_per_vm(size_t vms)
-{
-	struct rlimit limit;
-	rlim_t share;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
-		return DEVICE_MAX_CONNS;
-	share = limit.rlim_cur / vms;
-	if (share < VM_DESCRIPTORS + MIN_CONNS)
-		return MIN_CONNS;
-	share -= VM_DESCRIPTORS;
-	return share < DEVICE_MAX_CONNS ? (uint32_t)share : DEVICE_MAX_CONNS;
 }
 
 static int make_vms(struct server *server)
 {
 	const struct config *config = server->config;
+	char why[VM_WHY_BYTES];
 
-	server->set.max_conns = conns_per_vm(config->vm_count);
-	server->set.vms = calloc(config->vm_count, sizeof(struct vm *));
-	if (server->set.vms == NULL)
-		return -ENOMEM;
 	for (size_t i = 0; i < config->vm_count; i++) {
-		struct worker *worker = &server->workers[i % config->threads];
-		struct vm *vm =
-			vm_new(&config->vms[i], &server->set, worker->loop, worker->scratch);
+		const struct vm_config *vm = &config->vms[i];
+		int err = manager_add(&server->manager, vm, config->file != NULL, why);
 
-		if (vm == NULL)
-			return -ECANCELED; /* it has said why */
-		server->set.vms[server->set.count++] = vm;
+		if (err == 0)
+			continue;
+		log_error(NULL, "VM %u: %s", vm->guest_cid, why);
+		return -ECANCELED;
 	}
-	qsort(server->set.vms, server->set.count, sizeof(struct vm *), vm_compare);
+	manager_share_descriptors(&server->manager);
 	return 0;
 }
 
 static int start_workers(struct server *server)
 {
-	for (uint32_t i = 1; i < server->config->threads; i++) {
-		struct worker *worker = &server->workers[i];
-		int err = pthread_create(&worker->thread, NULL, work, worker);
+	struct manager *manager = &server->manager;
+	int err = 0;
 
-		if (err != 0)
-			return -err;
-		worker->running = true;
-	}
-	return 0;
+	for (uint32_t i = 0; i < manager->worker_count && err == 0; i++)
+		err = worker_start(&manager->workers[i]);
+	return err;
 }
 
-static int run_worker_0(struct server *server)
+static int run(struct server *server)
 {
-	log_notice(NULL, "serving %zu VMs with %u workers", server->config->vm_count,
-		   server->config->threads);
-	return loop_run(server->workers[0].loop);
-}
-
-static void stop_workers(struct server *server)
-{
-	for (uint32_t i = 1; server->workers != NULL && i < server->config->threads; i++) {
-		if (!server->workers[i].running)
-			continue;
-		loop_stop(server->workers[i].loop);
-		pthread_join(server->workers[i].thread, NULL);
-	}
+	log_notice(NULL, "serving %zu VMs with %u workers", manager_count(&server->manager),
+		   server->manager.worker_count);
+	return loop_run(server->loop);
 }
 
 static void clean_up(struct server *server)
 {
-	stop_workers(server);
-	for (size_t i = 0; i < server->set.count; i++)
-		vm_stop(server->set.vms[i]);
-	for (size_t i = 0; i < server->set.count; i++)
-		vm_free(server->set.vms[i]);
-	free(server->set.vms);
-	if (server->workers != NULL && server->workers[0].loop != NULL)
-		loop_del(server->workers[0].loop, &server->signals);
+	struct manager *manager = &server->manager;
+
+	for (uint32_t i = 0; i < manager->worker_count; i++)
+		worker_stop(&manager->workers[i]);
+	manager_remove_all(manager);
+	for (uint32_t i = 0; i < manager->worker_count; i++)
+		worker_fini(&manager->workers[i]);
+	free(manager->workers);
+	if (server->loop != NULL)
+		loop_del(server->loop, &server->signals);
 	fd_close(&server->signal_fd);
-	for (uint32_t i = 0; server->workers != NULL && i < server->config->threads; i++) {
-		loop_free(server->workers[i].loop);
-		free(server->workers[i].scratch);
-	}
-	free(server->workers);
+	loop_free(server->loop);
 }
 
-int serve(const struct config *config)
+int serve(const struct config *config, int argc, char **argv)
 {
 	static int (*const steps[])(struct server *) = {
 		raise_limits, guard_memory,  make_workers, watch_signals,
-		make_vms,     start_workers, run_worker_0,
+		make_vms,     start_workers, run,
 	};
-	struct server server = { .config = config, .signal_fd = -1, .signals = { .fd = -1 } };
+	struct server server = {
+		.config = config,
+		.signal_fd = -1,
+		.signals = { .fd = -1, .on_event = on_signal },
+		.manager = { .argc = argc, .argv = argv, .file_level = config->log_level },
+	};
 	int err = 0;
 
 	for (size_t i = 0; i < array_size(steps) && err == 0; i++)

@@ -65,13 +65,15 @@ static void on_client(struct loop_source *source, uint32_t events)
 	}
 }
 
-static int watch(struct host *host, struct host_listener *listener, int fd)
+static void add_listener(struct host *host, int fd, uint32_t guest_port)
 {
-	listener->host = host;
-	listener->fd = fd;
-	listener->source.on_event = on_client;
-	listener->resume.on_expire = resume_accepting;
-	return loop_add(host->loop, &listener->source, fd, EPOLLIN);
+	host->listeners[host->listener_count++] = (struct host_listener){
+		.source = { .on_event = on_client, .fd = -1 },
+		.resume.on_expire = resume_accepting,
+		.host = host,
+		.guest_port = guest_port,
+		.fd = fd,
+	};
 }
 
 static int open_uds(struct host *host, const char *path, char *culprit)
@@ -85,14 +87,13 @@ static int open_uds(struct host *host, const char *path, char *culprit)
 	host->dial_prefix = strlen(path) + 1;
 	host->dial.sun_path[host->dial_prefix - 1] = '_';
 	err = unix_listener_open(&host->uds, path);
-	if (err < 0)
-		return err;
-	host->listener_count = 1;
-	return watch(host, &host->listeners[0], host->uds.fd);
+	if (err == 0)
+		add_listener(host, host->uds.fd, 0);
+	return err;
 }
 
 /* The reference listens on every CID this host answers to, so do we. */
-static int open_vsock(struct host *host, struct host_listener *listener, uint32_t port)
+static int open_vsock(struct host *host, uint32_t port)
 {
 	struct sockaddr_vm address = {
 		.svm_family = AF_VSOCK,
@@ -100,18 +101,12 @@ static int open_vsock(struct host *host, struct host_listener *listener, uint32_
 		.svm_port = port,
 	};
 	int fd scoped_fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int err;
 
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
 	    listen(fd, VSOCK_BACKLOG) < 0)
 		return -errno;
-	listener->guest_port = port;
-	err = watch(host, listener, fd);
-	if (err == 0)
-		fd_take(&fd);
-	else
-		listener->fd = -1;
-	return err;
+	add_listener(host, fd_take(&fd), port);
+	return 0;
 }
 
 static int open_forwards(struct host *host, const struct host_params *params, char *culprit)
@@ -121,11 +116,9 @@ static int open_forwards(struct host *host, const struct host_params *params, ch
 
 		snprintf(culprit, HOST_CULPRIT_BYTES, "AF_VSOCK port %u",
 			 params->forward_listen[i]);
-		host->listeners[i].source.fd = -1;
-		err = open_vsock(host, &host->listeners[i], params->forward_listen[i]);
+		err = open_vsock(host, params->forward_listen[i]);
 		if (err < 0)
 			return err;
-		host->listener_count++;
 	}
 	return 0;
 }
@@ -154,16 +147,30 @@ int host_open(struct host *host, const struct host_params *params, char *culprit
 	return err;
 }
 
-void host_close(struct host *host)
+int host_start(struct host *host)
 {
-	for (size_t i = 0; i < host->listener_count; i++) {
+	int err = 0;
+
+	for (size_t i = 0; i < host->listener_count && err == 0; i++) {
 		struct host_listener *listener = &host->listeners[i];
 
-		loop_del(host->loop, &listener->source);
-		loop_disarm(host->loop, &listener->resume);
-		if (host->forward_cid != 0)
-			fd_close(&listener->fd);
+		err = loop_add(host->loop, &listener->source, listener->fd, EPOLLIN);
 	}
+	return err;
+}
+
+void host_stop(struct host *host)
+{
+	for (size_t i = 0; i < host->listener_count; i++) {
+		loop_del(host->loop, &host->listeners[i].source);
+		loop_disarm(host->loop, &host->listeners[i].resume);
+	}
+}
+
+void host_close(struct host *host)
+{
+	for (size_t i = 0; i < host->listener_count && host->forward_cid != 0; i++)
+		fd_close(&host->listeners[i].fd);
 	host->listener_count = 0;
 	unix_listener_close(&host->uds);
 	free(host->listeners);

@@ -310,6 +310,11 @@ uint64_t vu_session_features(const struct vu_session *session)
 	return session->features;
 }
 
+const struct gmem *vu_session_memory(const struct vu_session *session)
+{
+	return &session->mem.gmem;
+}
+
 /* One event on an eventfd. A full counter means that one is pending anyway;
  * whatever else is wrong with the descriptor is its owner's loss. */
 static void vu_signal(int fd)

@@ -59,20 +59,23 @@ static void close_host(struct device *device, struct conn *conn)
 
 void conn_free(struct device *device, struct conn *conn)
 {
+	conn_note_end(device, conn, CONN_END_DEVICE_RESET);
 	close_host(device, conn);
 	conntab_release(&device->conns, conn);
 }
 
-void conn_reset(struct device *device, struct conn *conn)
+void conn_reset(struct device *device, struct conn *conn, enum conn_end why)
 {
+	conn_note_end(device, conn, why);
 	close_host(device, conn);
 	conn->state = CONN_RESET;
 	conn->owes = 0;
 	conn_owe(device, conn, CONN_OWES_RST);
 }
 
-void conn_detach_guest(struct device *device, struct conn *conn)
+void conn_detach_guest(struct device *device, struct conn *conn, enum conn_end why)
 {
+	conn_note_end(device, conn, why);
 	conntab_remove(&device->conns, conn);
 	list_remove(&conn->ctl);
 	list_remove(&conn->data);
@@ -92,12 +95,13 @@ void conn_declare_shutdown(struct device *device, struct conn *conn, uint8_t fla
 	if ((conn->host_shutdown & VSOCK_SHUTDOWN_SEND) != 0)
 		list_remove(&conn->data);
 	if (conn->host_shutdown == VSOCK_SHUTDOWN_BOTH) {
+		conn_note_end(device, conn, CONN_END_HOST_CLOSED);
 		close_host(device, conn);
 		conn->state = CONN_CLOSING;
 		conn->owes &= (uint8_t)~CONN_OWES_CREDIT_REQUEST;
 		device->endpoint->timer(device->host, conn, CONN_CLOSE_TIMEOUT_MS);
 		if (conn->guest_shutdown == VSOCK_SHUTDOWN_BOTH) {
-			conn_reset(device, conn);
+			conn_reset(device, conn, CONN_END_GUEST_CLOSED);
 			return;
 		}
 	}
@@ -109,7 +113,7 @@ void conn_drained(struct device *device, struct conn *conn)
 	if (conn->state == CONN_ORPHAN)
 		conn_free(device, conn);
 	else if (conn->guest_shutdown == VSOCK_SHUTDOWN_BOTH)
-		conn_reset(device, conn);
+		conn_reset(device, conn, CONN_END_GUEST_CLOSED);
 	else if ((conn->guest_shutdown & VSOCK_SHUTDOWN_SEND) != 0)
 		device->endpoint->shutdown(device->host, conn, VSOCK_SHUTDOWN_SEND);
 }
@@ -144,6 +148,7 @@ static int keep(struct device *device, struct conn *conn, const struct iovec *io
 	iov_advance(&rest, skip);
 	if (rest.left > DEVICE_MAX_SPILL_BYTES - device->spill_bytes)
 		return -ENOBUFS;
+	device->stats.spilled_bytes += rest.left;
 	while (iov_slice(&rest, rest.left, &piece, 1) == 1) {
 		int err = buf_append(&conn->spill, piece.iov_base, piece.iov_len, device->window);
 
@@ -170,7 +175,7 @@ void conn_hand_on(struct device *device, struct conn *conn, const struct iovec *
 		sent = device->endpoint->send(device->host, conn, iov, count);
 	if (sent < 0 && sent != -EAGAIN) {
 		if (sent == -EFAULT) /* the guest's memory is gone, not the host */
-			conn_reset(device, conn);
+			conn_reset(device, conn, CONN_END_BROKEN_RULE);
 		else
 			host_refuses_bytes(device, conn, bytes);
 		return;
@@ -180,7 +185,7 @@ void conn_hand_on(struct device *device, struct conn *conn, const struct iovec *
 	conn->in.fwd_cnt += (uint32_t)sent;
 	if ((uint32_t)sent < bytes && keep(device, conn, iov, count, (size_t)sent) < 0) {
 		device->env->guest_error(device->ctx, "too many bytes wait for the host");
-		conn_reset(device, conn);
+		conn_reset(device, conn, CONN_END_LIMIT);
 		return;
 	}
 	credit_after_progress(device, conn);

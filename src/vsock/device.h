@@ -38,6 +38,7 @@
 #include "vsock/pkt.h"
 #include "vsock/rx_fill.h"
 #include "vsock/scratch.h"
+#include "vsock/stats.h"
 
 struct device;
 
@@ -53,6 +54,8 @@ struct device_env {
 	void (*ring_broken)(void *ctx, unsigned int index);
 	/** The guest broke a rule and lost something: worth a (limited) log line. */
 	void (*guest_error)(void *ctx, const char *what);
+	/** A connection with the host side began, ended, or was refused. Owner only. */
+	void (*conn_event)(void *ctx, const struct conn_notice *notice);
 	/** Call device_probe_siblings() once after @delay_ms, unless it is due already. */
 	void (*probe_later)(void *ctx, uint32_t delay_ms);
 	/** The device of a guest this one may talk to, or NULL. */
@@ -127,12 +130,14 @@ struct device {
 	uint32_t handshake_count;
 	uint32_t next_port; /* for connections from the host */
 	uint64_t spill_bytes;
+	struct device_stats stats;
 
 	struct device_rst rsts[DEVICE_MAX_RSTS];
 	uint32_t rst_first;
 	uint32_t rst_count;
 
 	bool running;              /* a driver has used RX since the reset; under the lock */
+	bool draining;             /* no new connections; written under the lock */
 	bool siblings_first;       /* whose turn it is when the ring is short */
 	struct inbox inbox;        /* under the lock */
 	uint64_t kept_by_siblings; /* bytes of our guest in others' inboxes; atomic */
@@ -165,6 +170,9 @@ void device_set_tx(struct device *device, struct vring *ring);
 
 /** The driver is gone or new: every connection ends, visibly for the host side. */
 void device_reset(struct device *device);
+
+/** Refuse new connections, or no longer; those there are live on. Owner only. */
+void device_drain(struct device *device, bool on);
 
 /** Siblings: everything from @cid ends, visibly for this guest. Any thread. */
 void device_drop_sibling(struct device *device, uint64_t cid, struct scratch *scratch);

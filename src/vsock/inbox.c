@@ -47,9 +47,12 @@ struct inbox_flow *inbox_find(struct inbox *inbox, uint64_t src_cid, uint32_t sr
 	return flow;
 }
 
-/* Bytes of @flow leave its buffer, to the guest or to nowhere. */
+/* Bytes of @flow leave its buffer, to the guest or to nowhere. Without any the
+ * sender may be gone, and its count with it. */
 static void discharge(struct inbox_flow *flow, uint32_t bytes)
 {
+	if (bytes == 0)
+		return;
 	(void)__atomic_sub_fetch(flow->charge, bytes, __ATOMIC_RELAXED);
 }
 

@@ -116,7 +116,7 @@ static void read_ended(struct device *device, struct conn *conn, ssize_t result)
 		conn->readable = false;
 		list_remove(&conn->data);
 	} else if (result == -EFAULT) {
-		conn_reset(device, conn);
+		conn_reset(device, conn, CONN_END_BROKEN_RULE);
 	} else {
 		bool gone = result < 0 || conn->hung_up;
 
