@@ -30,6 +30,8 @@ static void draft_free(struct config_draft *draft)
 	for (size_t i = 0; i < draft->vm_count; i++)
 		config_clear_vm(&draft->vms[i].vm);
 	free(draft->vms);
+	free(draft->by_option.control);
+	free(draft->by_file.control);
 }
 
 int config_add_vm(struct config_draft *draft, struct vm_draft **vm)
@@ -79,6 +81,8 @@ static uint32_t thread_count(const struct config_draft *draft)
 		threads = draft->by_option.threads;
 	if (threads == 0)
 		threads = min_u32(usable_cpus(), CONFIG_MAX_THREADS);
+	if (draft->by_option.control || draft->by_file.control) /* more VMs may come */
+		return threads;
 	return min_u32(threads, (uint32_t)draft->vm_count);
 }
 
@@ -90,6 +94,16 @@ int config_default_group(struct vm_draft *draft)
 	if (draft->vm.group_count > 0)
 		return 0;
 	return config_key_add(&target, &where, KEY_GROUPS, CONFIG_DEFAULT_GROUP);
+}
+
+/* The option's text, or else the file's. */
+static char *take_text(char **by_option, char **by_file)
+{
+	char **from = *by_option ? by_option : by_file;
+	char *text = *from;
+
+	*from = NULL;
+	return text;
 }
 
 /* Moves what a checked draft holds into the result. */
@@ -117,6 +131,7 @@ static int finish(struct config_draft *draft, struct config *config)
 		.log_level = draft->by_option.marks.given[KEY_LOG_LEVEL]
 				     ? draft->by_option.log_level
 				     : draft->by_file.log_level,
+		.control = take_text(&draft->by_option.control, &draft->by_file.control),
 		.file = draft->file,
 	};
 	return 0;
@@ -164,5 +179,6 @@ void config_free(struct config *config)
 	for (size_t i = 0; i < config->vm_count; i++)
 		config_clear_vm(&config->vms[i]);
 	free(config->vms);
+	free(config->control);
 	*config = (struct config){ 0 };
 }

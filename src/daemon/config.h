@@ -16,6 +16,8 @@
 #include "base/log.h"
 
 #define CONFIG_PROGRAM "vhost-device-vsock"
+/* Where tools look for the control socket when nobody says otherwise. */
+#define CONFIG_DEFAULT_CONTROL "/run/vhost-device-vsock/control.sock"
 
 #define CONFIG_DEFAULT_GUEST_CID 3u
 #define CONFIG_MIN_GUEST_CID 3u          /* 0 to 2 are hypervisor, local and host */
@@ -50,9 +52,10 @@ struct vm_config {
 /** Everything the daemon was told; immutable after config_load(). */
 struct config {
 	struct vm_config *vms;
-	size_t vm_count;  /* >= 1 */
-	uint32_t threads; /* workers: 1 to min(CPUs or as given, vm_count) */
+	size_t vm_count;  /* >= 1, unless there is a control socket */
+	uint32_t threads; /* workers: >= 1; at most vm_count without a control socket */
 	enum log_level log_level;
+	char *control;    /* path of the control socket; NULL: none */
 	const char *file; /* of --config, or NULL; lives as long as argv */
 };
 

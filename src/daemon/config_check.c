@@ -262,6 +262,8 @@ int config_check(const struct config_draft *draft)
 	struct use *uses = NULL;
 	int ret = 0;
 
+	if (draft->vm_count == 0 && (draft->by_option.control || draft->by_file.control))
+		return 0; /* they can be added later */
 	if (draft->vm_count == 0) {
 		const struct config_where where = { .key = config_key(KEY_SOCKET)->name };
 

@@ -186,7 +186,7 @@ static const struct config_key keys[KEY_COUNT] = {
 		.name = "config", .arg = "FILE", .scope = CONFIG_IN_OPTION,
 		.what = "a readable file",
 		.help = "Read the VMs from a YAML file: a list 'vms' of mappings with the keys\n"
-			"above; 'threads' and 'log-level' may stand beside it.",
+			"above; 'threads', 'log-level' and 'control' may stand beside it.",
 	},
 	[KEY_VMS] = {
 		.name = "vms", .arg = "LIST", .scope = CONFIG_IN_FILE,
@@ -196,13 +196,21 @@ static const struct config_key keys[KEY_COUNT] = {
 		.name = "threads", .arg = "N", .scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
 		.what = "a number", .min = 0, .max = CONFIG_MAX_THREADS, .set = set_number,
 		GLOBAL_FIELD(threads), .preset_text = "0, which means one per usable CPU",
-		.help = "Worker threads that share the VMs; there are never more than VMs.",
+		.help = "Worker threads that share the VMs; without 'control' never more than\n"
+			"VMs.",
 	},
 	[KEY_LOG_LEVEL] = {
 		.name = "log-level", .arg = "NAME", .scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
 		.what = "one of error, warning, notice, info, debug, trace", .set = set_level,
 		GLOBAL_FIELD(log_level), .preset_text = "notice",
 		.help = "What is logged: error, warning, notice, info, debug or trace.",
+	},
+	[KEY_CONTROL] = {
+		.name = "control", .arg = "PATH", .scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
+		.what = "a path with a length", .min = 1, .max = MAX_PATH_BYTES, .unit = " bytes",
+		.set = set_path, GLOBAL_FIELD(control),
+		.help = "Unix socket to create for requests while the daemon runs; VMs can then\n"
+			"be added later. Usual: " CONFIG_DEFAULT_CONTROL,
 	},
 	[KEY_HELP] = {
 		.name = "help", .scope = CONFIG_IN_OPTION, .letter = 'h',

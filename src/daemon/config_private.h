@@ -38,6 +38,7 @@ enum config_key_id {
 	KEY_VMS,
 	KEY_THREADS,
 	KEY_LOG_LEVEL,
+	KEY_CONTROL,
 	KEY_HELP,
 	KEY_VERSION,
 	KEY_COUNT
@@ -86,6 +87,7 @@ struct vm_draft {
 struct config_globals {
 	uint32_t threads; /* 0: as many as CPUs */
 	enum log_level log_level;
+	char *control; /* NULL: not given */
 	struct config_marks marks;
 };
 

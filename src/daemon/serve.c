@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * serve.c - the daemon's threads: the main thread takes signals and
+ * serve.c - the daemon's threads: the main thread takes signals and requests and
  * manages the VMs, the workers serve them. Knows nothing of what a VM does.
  */
 #include "daemon/serve.h"
@@ -16,12 +16,15 @@
 #include "base/fault.h"
 #include "base/fd.h"
 #include "daemon/manager.h"
+#include "daemon/methods.h"
+#include "daemon/methods_private.h"
 #include "loop/loop.h"
 
 struct server {
 	const struct config *config;
 	struct loop *loop; /* of the main thread */
 	struct manager manager;
+	struct methods methods;
 	struct loop_source signals;
 	int signal_fd;
 };
@@ -51,6 +54,10 @@ static void on_signal(struct loop_source *source, uint32_t events)
 	(void)events;
 	if (read(server->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
 		return;
+	if (info.ssi_signo == SIGHUP) {
+		method_reload_and_log(&server->manager);
+		return;
+	}
 	log_notice(NULL, "signal %u: stopping", info.ssi_signo);
 	loop_stop(server->loop);
 }
@@ -61,6 +68,8 @@ static int watch_signals(struct server *server)
 	sigset_t set;
 
 	sigemptyset(&set);
+	if (server->config->file != NULL) /* otherwise it ends the program, as ever */
+		sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
 	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || sigprocmask(SIG_BLOCK, &set, NULL) < 0)
@@ -108,6 +117,21 @@ static int make_vms(struct server *server)
 	return 0;
 }
 
+static int open_control(struct server *server)
+{
+	const char *path = server->config->control;
+	int err;
+
+	if (path == NULL)
+		return 0;
+	err = methods_open(&server->methods, &server->manager, server->loop, path);
+	if (err == 0)
+		return 0;
+	log_error(NULL, "control socket %s: %s", path,
+		  err == -EADDRINUSE ? "another program listens there" : strerror(-err));
+	return -ECANCELED;
+}
+
 static int start_workers(struct server *server)
 {
 	struct manager *manager = &server->manager;
@@ -129,6 +153,7 @@ static void clean_up(struct server *server)
 {
 	struct manager *manager = &server->manager;
 
+	methods_close(&server->methods);
 	for (uint32_t i = 0; i < manager->worker_count; i++)
 		worker_stop(&manager->workers[i]);
 	manager_remove_all(manager);
@@ -144,8 +169,8 @@ static void clean_up(struct server *server)
 int serve(const struct config *config, int argc, char **argv)
 {
 	static int (*const steps[])(struct server *) = {
-		raise_limits, guard_memory,  make_workers, watch_signals,
-		make_vms,     start_workers, run,
+		raise_limits, guard_memory, make_workers,  watch_signals,
+		make_vms,     open_control, start_workers, run,
 	};
 	struct server server = {
 		.config = config,
