@@ -32,6 +32,8 @@ static void draft_free(struct config_draft *draft)
 	free(draft->vms);
 	free(draft->by_option.control);
 	free(draft->by_file.control);
+	free(draft->by_option.metrics);
+	free(draft->by_file.metrics);
 }
 
 int config_add_vm(struct config_draft *draft, struct vm_draft **vm)
@@ -132,6 +134,7 @@ static int finish(struct config_draft *draft, struct config *config)
 				     ? draft->by_option.log_level
 				     : draft->by_file.log_level,
 		.control = take_text(&draft->by_option.control, &draft->by_file.control),
+		.metrics = take_text(&draft->by_option.metrics, &draft->by_file.metrics),
 		.file = draft->file,
 	};
 	return 0;
@@ -180,5 +183,6 @@ void config_free(struct config *config)
 		config_clear_vm(&config->vms[i]);
 	free(config->vms);
 	free(config->control);
+	free(config->metrics);
 	*config = (struct config){ 0 };
 }

@@ -7,10 +7,13 @@
 #ifndef DAEMON_CONFIG_H
 #define DAEMON_CONFIG_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "base/compiler.h"
 #include "base/log.h"
@@ -49,6 +52,17 @@ struct vm_config {
 	size_t group_count;
 };
 
+/** Where to listen. */
+struct config_endpoint {
+	union {
+		struct sockaddr sa;
+		struct sockaddr_un un;
+		struct sockaddr_in in;
+		struct sockaddr_in6 in6;
+	};
+	socklen_t length;
+};
+
 /** Everything the daemon was told; immutable after config_load(). */
 struct config {
 	struct vm_config *vms;
@@ -56,6 +70,7 @@ struct config {
 	uint32_t threads; /* workers: >= 1; at most vm_count without a control socket */
 	enum log_level log_level;
 	char *control;    /* path of the control socket; NULL: none */
+	char *metrics;    /* endpoint of metrics; NULL: none */
 	const char *file; /* of --config, or NULL; lives as long as argv */
 };
 
@@ -86,6 +101,14 @@ enum config_result config_load(struct config *config, int argc, char **argv, FIL
 
 /** Free what config_load() allocated and empty @config; legal on an empty one. */
 void config_free(struct config *config);
+
+/**
+ * config_parse_endpoint() - "unix:PATH", "127.0.0.1:PORT" or "[::1]:PORT"
+ * @endpoint: output
+ *
+ * Return: 0 or -EINVAL: something else, or an address that others can reach
+ */
+int config_parse_endpoint(struct config_endpoint *endpoint, const char *text) must_use;
 
 /**
  * config_parse_vm() - One VM as --vm describes it, beside others that exist

@@ -72,6 +72,20 @@ static int set_path(const struct config_key *key, void *field, const char *text)
 	return 0;
 }
 
+static int set_endpoint(maybe_unused const struct config_key *key, void *field, const char *text)
+{
+	struct config_endpoint endpoint;
+	char *copy = NULL;
+
+	if (config_parse_endpoint(&endpoint, text))
+		return -EINVAL;
+	copy = strdup(text);
+	if (!copy)
+		return -ENOMEM;
+	*(char **)field = copy;
+	return 0;
+}
+
 static int add_port(const struct config_key *key, void *field, const char *text)
 {
 	struct vm_config *vm = field;
@@ -186,7 +200,8 @@ static const struct config_key keys[KEY_COUNT] = {
 		.name = "config", .arg = "FILE", .scope = CONFIG_IN_OPTION,
 		.what = "a readable file",
 		.help = "Read the VMs from a YAML file: a list 'vms' of mappings with the keys\n"
-			"above; 'threads', 'log-level' and 'control' may stand beside it.",
+			"above; 'threads', 'log-level', 'control' and 'metrics' may stand\n"
+			"beside it.",
 	},
 	[KEY_VMS] = {
 		.name = "vms", .arg = "LIST", .scope = CONFIG_IN_FILE,
@@ -211,6 +226,13 @@ static const struct config_key keys[KEY_COUNT] = {
 		.set = set_path, GLOBAL_FIELD(control),
 		.help = "Unix socket to create for requests while the daemon runs; VMs can then\n"
 			"be added later. Usual: " CONFIG_DEFAULT_CONTROL,
+	},
+	[KEY_METRICS] = {
+		.name = "metrics", .arg = "ENDPOINT", .scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
+		.what = "unix:PATH, 127.0.0.1:PORT or [::1]:PORT", .set = set_endpoint,
+		GLOBAL_FIELD(metrics),
+		.help = "Serve metrics for Prometheus by HTTP there, as /metrics: unix:PATH,\n"
+			"127.0.0.1:PORT or [::1]:PORT.",
 	},
 	[KEY_HELP] = {
 		.name = "help", .scope = CONFIG_IN_OPTION, .letter = 'h',

@@ -39,6 +39,7 @@ enum config_key_id {
 	KEY_THREADS,
 	KEY_LOG_LEVEL,
 	KEY_CONTROL,
+	KEY_METRICS,
 	KEY_HELP,
 	KEY_VERSION,
 	KEY_COUNT
@@ -88,6 +89,7 @@ struct config_globals {
 	uint32_t threads; /* 0: as many as CPUs */
 	enum log_level log_level;
 	char *control; /* NULL: not given */
+	char *metrics; /* likewise */
 	struct config_marks marks;
 };
 

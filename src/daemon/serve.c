@@ -18,6 +18,7 @@
 #include "daemon/manager.h"
 #include "daemon/methods.h"
 #include "daemon/methods_private.h"
+#include "daemon/metrics.h"
 #include "loop/loop.h"
 
 struct server {
@@ -25,6 +26,7 @@ struct server {
 	struct loop *loop; /* of the main thread */
 	struct manager manager;
 	struct methods methods;
+	struct metrics metrics;
 	struct loop_source signals;
 	int signal_fd;
 };
@@ -132,6 +134,24 @@ static int open_control(struct server *server)
 	return -ECANCELED;
 }
 
+static int open_metrics(struct server *server)
+{
+	const char *where = server->config->metrics;
+	struct config_endpoint endpoint;
+	int err;
+
+	if (where == NULL)
+		return 0;
+	err = config_parse_endpoint(&endpoint, where);
+	if (err == 0)
+		err = metrics_open(&server->metrics, &server->manager, server->loop, &endpoint);
+	if (err == 0)
+		return 0;
+	log_error(NULL, "metrics at %s: %s", where,
+		  err == -EADDRINUSE ? "another program listens there" : strerror(-err));
+	return -ECANCELED;
+}
+
 static int start_workers(struct server *server)
 {
 	struct manager *manager = &server->manager;
@@ -153,6 +173,7 @@ static void clean_up(struct server *server)
 {
 	struct manager *manager = &server->manager;
 
+	metrics_close(&server->metrics);
 	methods_close(&server->methods);
 	for (uint32_t i = 0; i < manager->worker_count; i++)
 		worker_stop(&manager->workers[i]);
@@ -169,8 +190,8 @@ static void clean_up(struct server *server)
 int serve(const struct config *config, int argc, char **argv)
 {
 	static int (*const steps[])(struct server *) = {
-		raise_limits, guard_memory, make_workers,  watch_signals,
-		make_vms,     open_control, start_workers, run,
+		raise_limits, guard_memory, make_workers,  watch_signals, make_vms,
+		open_control, open_metrics, start_workers, run,
 	};
 	struct server server = {
 		.config = config,

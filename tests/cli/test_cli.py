@@ -17,7 +17,8 @@ from waiting import until
 MAN_PAGE = os.path.join(ROOT, "docs", "vhost-device-vsock.1")
 VM_KEYS = ("guest-cid", "socket", "uds-path", "forward-cid", "forward-listen",
            "tx-buffer-size", "queue-size", "groups")
-OTHER_OPTIONS = ("vm", "config", "threads", "log-level", "control", "help", "version")
+OTHER_OPTIONS = ("vm", "config", "threads", "log-level", "control", "metrics",
+                 "help", "version")
 
 # As rust-vmm's README writes them, but with paths below the working directory.
 OPTIONS = """--guest-cid=4 --socket=vhost4.socket --uds-path=vm4.vsock

@@ -56,7 +56,7 @@ static const struct file_case bad_files[] = {
 	{ "vms:\n- s\n", "2: vms: 's': expected a mapping of a VM's keys" },
 	{ "vms: [[[[[[[[", "1: vms: '[...]': expected a mapping of a VM's keys" },
 	{ "? [a]\n: b\n", "1: '[...]': expected a key" },
-	{ ONE_VM "vm: 3\n", "4: 'vm': expected one of vms, threads, log-level, control" },
+	{ ONE_VM "vm: 3\n", "4: 'vm': expected one of vms, threads, log-level, control, metrics" },
 	{ ONE_VM "  size: 3\n",
 	  "4: 'size': expected one of guest-cid, socket, uds-path, forward-cid, "
 	  "forward-listen, tx-buffer-size, queue-size, groups" },
