@@ -155,7 +155,13 @@ static int read_and_check(struct config_draft *draft, struct config *config, int
 	ret = config_check(draft);
 	if (ret)
 		return ret;
-	return finish(draft, config);
+	ret = finish(draft, config);
+	if (ret || !draft->check_only)
+		return ret;
+	(void)fprintf(out, "%s: the configuration is correct: VMs: %zu\n", CONFIG_PROGRAM,
+		      config->vm_count);
+	config_free(config);
+	return fflush(out) == EOF ? -EIO : 1;
 }
 
 enum config_result config_load(struct config *config, int argc, char **argv, FILE *out, FILE *err)

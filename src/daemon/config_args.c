@@ -200,7 +200,10 @@ static int read_option(struct args *args, enum config_key_id id, const char *val
 	if (!config_key(id)->arg) {
 		if (value)
 			return config_report(args->draft->err, &where, value, "expected no value");
-		return print(args, id);
+		if (id != KEY_CHECK_CONFIG)
+			return print(args, id);
+		args->draft->check_only = true;
+		return 0;
 	}
 	if (!value && args->next < args->argc) {
 		value = args->argv[args->next++];

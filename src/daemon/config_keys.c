@@ -234,6 +234,10 @@ static const struct config_key keys[KEY_COUNT] = {
 		.help = "Serve metrics for Prometheus by HTTP there, as /metrics: unix:PATH,\n"
 			"127.0.0.1:PORT or [::1]:PORT.",
 	},
+	[KEY_CHECK_CONFIG] = {
+		.name = "check-config", .scope = CONFIG_IN_OPTION,
+		.help = "Read options and file, say what is wrong with them, and stop.",
+	},
 	[KEY_HELP] = {
 		.name = "help", .scope = CONFIG_IN_OPTION, .letter = 'h',
 		.help = "Print this help and stop.",
@@ -354,7 +358,8 @@ static void print_row(FILE *out, const struct config_key *key)
 	if (key->letter)
 		fprintf(out, "  -%c, --%s\n", key->letter, key->name);
 	else
-		fprintf(out, "      --%s %s\n", key->name, key->arg);
+		fprintf(out, "      --%s%s%s\n", key->name, key->arg ? " " : "",
+			key->arg ? key->arg : "");
 	while (line) {
 		const char *end = strchrnul(line, '\n');
 

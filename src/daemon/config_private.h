@@ -40,6 +40,7 @@ enum config_key_id {
 	KEY_LOG_LEVEL,
 	KEY_CONTROL,
 	KEY_METRICS,
+	KEY_CHECK_CONFIG,
 	KEY_HELP,
 	KEY_VERSION,
 	KEY_COUNT
@@ -100,6 +101,7 @@ struct config_draft {
 	size_t vm_room;
 	struct config_globals by_option;
 	struct config_globals by_file; /* used where by_option has nothing */
+	bool check_only;               /* --check-config */
 	const char *file;              /* named by --config, else NULL; borrowed from argv */
 	FILE *err;
 };
