@@ -86,18 +86,19 @@ static void on_client(struct loop_source *source, uint32_t events)
 	}
 }
 
-static int watch(struct host *host, struct host_listener *listener, int fd)
+static void add_listener(struct host *host, int fd, uint32_t guest_port)
 {
-	listener->host = host;
-	listener->fd = fd;
-	listener->source.on_event = on_client;
-	listener->resume.on_expire = resume_accepting;
-	return loop_add(host->loop, &listener->source, fd, EPOLLIN);
+	host->listeners[host->listener_count++] = (struct host_listener){
+		.source = { .on_event = on_client, .fd = -1 },
+		.resume.on_expire = resume_accepting,
+		.host = host,
+		.guest_port = guest_port,
+		.fd = fd,
+	};
 }
 
 static int open_uds(struct host *host, const char *path, char *culprit)
 {
-	int door_fd = -1;
 	int err;
 
 	snprintf(culprit, HOST_CULPRIT_BYTES, "%s", path);
@@ -110,15 +111,12 @@ static int open_uds(struct host *host, const char *path, char *culprit)
 	if (err < 0)
 		return err;
 	fd_refuse_rights(host->uds.fd);
-	host->listener_count = 1;
-	err = watch(host, &host->listeners[0], host->uds.fd);
-	if (err == 0)
-		err = broker_open_door(host->broker, path, &door_fd);
-	return err < 0 ? err : door_open(&host->door, host->loop, door_fd);
+	add_listener(host, host->uds.fd, 0);
+	return broker_open_door(host->broker, path, &host->door_fd);
 }
 
 /* The reference listens on every CID this host answers to, so do we. */
-static int open_vsock(struct host *host, struct host_listener *listener, uint32_t port)
+static int open_vsock(struct host *host, uint32_t port)
 {
 	struct sockaddr_vm address = {
 		.svm_family = AF_VSOCK,
@@ -126,18 +124,12 @@ static int open_vsock(struct host *host, struct host_listener *listener, uint32_
 		.svm_port = port,
 	};
 	int fd scoped_fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int err;
 
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
 	    listen(fd, VSOCK_BACKLOG) < 0)
 		return -errno;
-	listener->guest_port = port;
-	err = watch(host, listener, fd);
-	if (err == 0)
-		fd_take(&fd);
-	else
-		listener->fd = -1;
-	return err;
+	add_listener(host, fd_take(&fd), port);
+	return 0;
 }
 
 static int open_forwards(struct host *host, const struct host_params *params, char *culprit)
@@ -147,11 +139,9 @@ static int open_forwards(struct host *host, const struct host_params *params, ch
 
 		snprintf(culprit, HOST_CULPRIT_BYTES, "AF_VSOCK port %u",
 			 params->forward_listen[i]);
-		host->listeners[i].source.fd = -1;
-		err = open_vsock(host, &host->listeners[i], params->forward_listen[i]);
+		err = open_vsock(host, params->forward_listen[i]);
 		if (err < 0)
 			return err;
-		host->listener_count++;
 	}
 	return 0;
 }
@@ -164,6 +154,7 @@ int host_open(struct host *host, const struct host_params *params, char *culprit
 	memset(host, 0, sizeof(*host));
 	host->uds.fd = -1;
 	host->door.fd = -1;
+	host->door_fd = -1;
 	host->loop = params->loop;
 	host->broker = params->broker;
 	host->peers = params->peers;
@@ -183,18 +174,34 @@ int host_open(struct host *host, const struct host_params *params, char *culprit
 	return err;
 }
 
-void host_close(struct host *host)
+int host_start(struct host *host)
 {
-	for (size_t i = 0; i < host->listener_count; i++) {
+	int err = door_open(&host->door, host->loop, host->door_fd, host_conn_dialled);
+
+	host->door_fd = -1;
+	for (size_t i = 0; i < host->listener_count && err == 0; i++) {
 		struct host_listener *listener = &host->listeners[i];
 
-		loop_del(host->loop, &listener->source);
-		loop_disarm(host->loop, &listener->resume);
-		if (host->forward_cid != 0)
-			fd_close(&listener->fd);
+		err = loop_add(host->loop, &listener->source, listener->fd, EPOLLIN);
 	}
-	host->listener_count = 0;
+	return err;
+}
+
+void host_stop(struct host *host)
+{
+	for (size_t i = 0; i < host->listener_count; i++) {
+		loop_del(host->loop, &host->listeners[i].source);
+		loop_disarm(host->loop, &host->listeners[i].resume);
+	}
 	door_close(&host->door);
+}
+
+void host_close(struct host *host)
+{
+	for (size_t i = 0; i < host->listener_count && host->forward_cid != 0; i++)
+		fd_close(&host->listeners[i].fd);
+	host->listener_count = 0;
+	fd_close(&host->door_fd);
 	broker_unlisten(host->broker, &host->uds);
 	free(host->listeners);
 	host->listeners = NULL;

@@ -44,15 +44,18 @@ struct host_conn {
 	struct loop_source source;
 	struct timer timer;
 	struct host *host;
-	struct door_caller caller; /* waits while the broker dials */
 	uint64_t dial_deadline_ms;
 	uint16_t dial_delay_ms;
-	bool dialling : 1; /* a Unix connect() waits to be tried again */
+	struct door_caller caller; /* waits while the broker dials */
+	bool dialling : 1;         /* a Unix connect() waits to be tried again */
 	bool watches_output : 1;
 	bool grown : 1;  /* the send buffer was enlarged */
 	bool ended : 1;  /* the peer will send no more than what is queued */
 	bool urgent : 1; /* it has used MSG_OOB, at whose mark reads stop */
 };
+
+/* There may be very many: a megabyte holds 4096. */
+_Static_assert(sizeof(struct host_conn) <= 256, "a connection has grown");
 
 static struct host_conn *of(struct conn *conn)
 {
@@ -66,7 +69,6 @@ size_t host_conn_bytes(void)
 
 static void on_event(struct loop_source *source, uint32_t events);
 static void on_expire(struct timer *timer);
-static void on_answer(struct door_caller *caller, int err, int fd);
 
 static void set_up(struct host *host, struct host_conn *hc)
 {
@@ -74,7 +76,6 @@ static void set_up(struct host *host, struct host_conn *hc)
 	hc->source.fd = -1;
 	hc->source.on_event = on_event;
 	hc->timer.on_expire = on_expire;
-	hc->caller.on_answer = on_answer;
 }
 
 static void set_timer(void *ctx, struct conn *conn, uint32_t delay_ms)
@@ -168,7 +169,7 @@ static int accepted(void *ctx, struct conn *conn)
 
 /* --- dialling --- */
 
-/* Return: 0: connected, -EINPROGRESS: on_answer() will tell, other -errno. */
+/* Return: 0: connected, -EINPROGRESS: host_conn_dialled() will tell, other -errno. */
 static int try_dial(struct host_conn *hc)
 {
 	struct host *host = hc->host;
@@ -289,7 +290,7 @@ static void dial_again(struct host_conn *hc)
 	conclude(hc, try_dial(hc));
 }
 
-static void on_answer(struct door_caller *caller, int err, int fd)
+void host_conn_dialled(struct door_caller *caller, int err, int fd)
 {
 	struct host_conn *hc = container_of(caller, struct host_conn, caller);
 

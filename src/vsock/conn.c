@@ -58,9 +58,15 @@ void conn_wake_reader(struct device *device, struct conn *conn)
 	device->env->schedule(device->ctx);
 }
 
+static void release_spill(struct device *device, uint64_t bytes)
+{
+	device->spill_bytes -= bytes;
+	quota_give(&device->buffered, bytes);
+}
+
 static void drop_spill(struct device *device, struct conn *conn)
 {
-	quota_give(&device->buffered, buf_length(&conn->spill));
+	release_spill(device, buf_length(&conn->spill));
 	buf_fini(&conn->spill);
 }
 
@@ -77,21 +83,24 @@ static void close_host(struct device *device, struct conn *conn)
 
 void conn_free(struct device *device, struct conn *conn)
 {
+	conn_note_end(device, conn, CONN_END_DEVICE_RESET);
 	close_host(device, conn);
 	conntab_release(&device->conns, conn);
 	quota_give(&device->open, 1);
 }
 
-void conn_reset(struct device *device, struct conn *conn)
+void conn_reset(struct device *device, struct conn *conn, enum conn_end why)
 {
+	conn_note_end(device, conn, why);
 	close_host(device, conn);
 	conn->state = CONN_RESET;
 	conn->owes = 0;
 	conn_owe(device, conn, CONN_OWES_RST);
 }
 
-void conn_detach_guest(struct device *device, struct conn *conn)
+void conn_detach_guest(struct device *device, struct conn *conn, enum conn_end why)
 {
+	conn_note_end(device, conn, why);
 	conntab_remove(&device->conns, conn);
 	list_remove(&conn->ctl);
 	list_remove(&conn->data);
@@ -111,12 +120,13 @@ void conn_declare_shutdown(struct device *device, struct conn *conn, uint8_t fla
 	if ((conn->host_shutdown & VSOCK_SHUTDOWN_SEND) != 0)
 		list_remove(&conn->data);
 	if (conn->host_shutdown == VSOCK_SHUTDOWN_BOTH) {
+		conn_note_end(device, conn, CONN_END_HOST_CLOSED);
 		close_host(device, conn);
 		conn->state = CONN_CLOSING;
 		conn->owes &= (uint8_t)~CONN_OWES_CREDIT_REQUEST;
 		device->endpoint->timer(device->host, conn, CONN_CLOSE_TIMEOUT_MS);
 		if (conn->guest_shutdown == VSOCK_SHUTDOWN_BOTH) {
-			conn_reset(device, conn);
+			conn_reset(device, conn, CONN_END_GUEST_CLOSED);
 			return;
 		}
 	}
@@ -128,7 +138,7 @@ void conn_drained(struct device *device, struct conn *conn)
 	if (conn->state == CONN_ORPHAN)
 		conn_free(device, conn);
 	else if (conn->guest_shutdown == VSOCK_SHUTDOWN_BOTH)
-		conn_reset(device, conn);
+		conn_reset(device, conn, CONN_END_GUEST_CLOSED);
 	else if ((conn->guest_shutdown & VSOCK_SHUTDOWN_SEND) != 0)
 		device->endpoint->shutdown(device->host, conn, VSOCK_SHUTDOWN_SEND);
 }
@@ -184,9 +194,11 @@ static int keep(struct device *device, struct conn *conn, const struct iovec *io
 		device->env->limit_reached(device->ctx, full->name, "a connection was reset");
 		return -ENOBUFS;
 	}
+	device->spill_bytes += wanted;
+	device->stats.spilled_bytes += wanted;
 	err = keep_copy(device, conn, &rest);
 	if (err < 0) {
-		quota_give(&device->buffered, wanted - (buf_length(&conn->spill) - before));
+		release_spill(device, wanted - (buf_length(&conn->spill) - before));
 		device->env->guest_error(device->ctx, "too many bytes wait for the host");
 	}
 	return err;
@@ -208,7 +220,7 @@ void conn_hand_on(struct device *device, struct conn *conn, const struct iovec *
 		sent = device->endpoint->send(device->host, conn, iov, count);
 	if (sent < 0 && sent != -EAGAIN) {
 		if (sent == -EFAULT) /* the guest's memory is gone, not the host */
-			conn_reset(device, conn);
+			conn_reset(device, conn, CONN_END_BROKEN_RULE);
 		else
 			host_refuses_bytes(device, conn, bytes);
 		return;
@@ -217,7 +229,7 @@ void conn_hand_on(struct device *device, struct conn *conn, const struct iovec *
 		sent = 0;
 	conn->in.fwd_cnt += (uint32_t)sent;
 	if ((uint32_t)sent < bytes && keep(device, conn, iov, count, (size_t)sent) < 0) {
-		conn_reset(device, conn);
+		conn_reset(device, conn, CONN_END_LIMIT);
 		return;
 	}
 	credit_after_progress(device, conn);
@@ -237,7 +249,7 @@ void conn_flush(struct device *device, struct conn *conn)
 			return;
 		}
 		buf_consume(&conn->spill, (size_t)sent);
-		quota_give(&device->buffered, (uint64_t)sent);
+		release_spill(device, (uint64_t)sent);
 		conn->in.fwd_cnt += (uint32_t)sent;
 		credit_after_progress(device, conn);
 	}

@@ -47,10 +47,12 @@ struct inbox_flow *inbox_find(struct inbox *inbox, uint64_t src_cid, uint32_t sr
 	return flow;
 }
 
-/* Bytes of @flow leave its buffer, to the guest or to nowhere. */
+/* Bytes of @flow leave its buffer, to the guest or to nowhere. Without any the
+ * sender may be gone, and its count with it. */
 static void discharge(struct inbox_flow *flow, uint32_t bytes)
 {
-	quota_give(flow->charge, bytes);
+	if (bytes > 0)
+		quota_give(flow->charge, bytes);
 }
 
 static void drop_bytes(struct inbox_flow *flow)
