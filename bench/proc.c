@@ -116,17 +116,17 @@ static void file_path(char *path, size_t size, pid_t pid, const char *name)
 static pid_t child_of(const struct proc *proc)
 {
 	char path[64];
-	long child = 0;
+	char text[32] = "";
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)proc->pid, (int)proc->pid);
 	f = fopen(path, "re");
 	if (f == NULL)
 		return 0;
-	if (fscanf(f, "%ld", &child) != 1)
-		child = 0;
+	if (fgets(text, sizeof(text), f) == NULL)
+		text[0] = 0;
 	fclose(f);
-	return (pid_t)child;
+	return (pid_t)strtol(text, NULL, 10);
 }
 
 /* The number behind "KEY:" in a status file. */

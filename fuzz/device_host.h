@@ -21,8 +21,19 @@ static inline bool has_pattern(const struct conn *conn)
 	return is_honest(conn->guest_port, conn->host_port) && conn->host_cid == VSOCK_CID_HOST;
 }
 
+/* For tests/sim: the call that fails, counted from 1. */
+static uint64_t endpoint_calls;
+static uint64_t failing_endpoint_call;
+
+static inline bool is_the_one(void)
+{
+	return ++endpoint_calls == failing_endpoint_call;
+}
+
 static inline bool fails(struct world *w)
 {
+	if (is_the_one())
+		return true;
 	return w->faults && !w->calm && rnd(w, 64) == 0;
 }
 
@@ -33,7 +44,7 @@ static inline int host_open(void *ctx, struct conn *conn)
 
 	if (has_pattern(conn))
 		check(conn->seqpacket == is_seqpacket(conn->guest_port, conn->host_port));
-	if (how == 0 && !s->world->calm)
+	if (is_the_one() || (how == 0 && !s->world->calm))
 		return -ECONNREFUSED;
 	sock_of(conn)->open = true;
 	sock_of(conn)->room = 4096;

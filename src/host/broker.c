@@ -126,7 +126,7 @@ void broker_stop(struct broker *broker)
 
 int broker_listen(struct broker *broker, struct unix_listener *listener, const char *path, int type)
 {
-	struct broker_reply reply;
+	struct broker_reply reply = { 0 };
 	int fd = -1;
 	int err;
 

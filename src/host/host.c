@@ -9,13 +9,14 @@
  */
 #include "host/host.h"
 
+#include <sys/socket.h> /* first: older kernels' vm_sockets.h needs it */
+
 #include <errno.h>
 #include <linux/vm_sockets.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
 #include "base/fd.h"
 #include "base/log.h"

@@ -22,12 +22,13 @@
  */
 #include "host/host_internal.h"
 
+#include <sys/socket.h> /* first: older kernels' vm_sockets.h needs it */
+
 #include <errno.h>
 #include <linux/vm_sockets.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
 #include "base/fd.h"
 #include "host/handshake.h"

@@ -117,7 +117,7 @@ int unix_listener_open(struct unix_listener *listener, const char *path, int typ
 {
 	struct unix_listener made = { .fd = -1, .dir_fd = -1 };
 	struct sockaddr_un address;
-	const char *name = NULL;
+	const char *name = "";
 	int fd scoped_fd = -1;
 	int dir_fd scoped_fd = -1;
 	int err;

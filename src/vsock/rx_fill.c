@@ -113,19 +113,19 @@ static void use_up_slot(struct rx_fill *fill, const struct pkt *pkt, const struc
 }
 
 /*
- * The slot's payload area as pieces, at most @max bytes and @room pieces of it.
+ * The slot's payload area as pieces, at most @limit bytes and @max_pieces of it.
  * Nearly every buffer of every driver is one piece, or a header and one piece.
  * Return: pieces; *@bytes: how many they hold together
  */
-static size_t slot_payload(const struct rx_slot *slot, uint32_t max, struct iovec *out, size_t room,
-			   uint32_t *bytes)
+static size_t slot_payload(const struct rx_slot *slot, uint32_t limit, struct iovec *out,
+			   size_t max_pieces, uint32_t *bytes)
 {
 	const struct iovec *piece = slot->iov;
 	size_t skip = VSOCK_HDR_BYTES;
 	struct iov_cursor cursor;
 	size_t count;
 
-	*bytes = min_u32(slot->room, max);
+	*bytes = min_u32(slot->room, limit);
 	if (piece->iov_len == skip && slot->pieces > 1) {
 		piece++;
 		skip = 0;
@@ -137,9 +137,9 @@ static size_t slot_payload(const struct rx_slot *slot, uint32_t max, struct iove
 	}
 	cursor = iov_begin(slot->iov, slot->pieces);
 	iov_advance(&cursor, VSOCK_HDR_BYTES);
-	max = *bytes;
+	limit = *bytes;
 	*bytes = (uint32_t)cursor.left;
-	count = iov_slice(&cursor, max, out, room);
+	count = iov_slice(&cursor, limit, out, max_pieces);
 	*bytes -= (uint32_t)cursor.left;
 	return count;
 }

@@ -77,12 +77,13 @@ void sibling_flush(struct device *device)
 static void refuse(struct device *device, const struct pkt *pkt)
 {
 	device_owe_rst(device, pkt);
-	(void)close_own_flow(device, pkt);
 	device->env->lock(device->ctx);
-	/* no sibling's packet may overtake the RST */
+	/* no sibling's packet may overtake the RST, nor a new REQUEST once the
+	 * record is gone */
 	if (device->rst_count > 0)
 		device->inbox.yield = true;
 	device->env->unlock(device->ctx);
+	(void)close_own_flow(device, pkt);
 }
 
 /* End our guest's flow at @cid; a request that its guest has not seen never was. */
