@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 # A thin front: the build is meson's, everything longer than a line is a script.
 #
-#   make            build/vhost-device-vsock (installs missing build tools first)
+#   make            build/vhost-device-vsock and build/vsockctl (installs missing build tools first)
 #   make run        a demonstration with a small guest; ARGS="..." runs the daemon
 #   make test       every test; SUITES="unit vu" runs some
+#   make verify     the models of models/, all interleavings
+#   make soak       MINUTES=10 of mixed load on one daemon
 #   make install    honours DESTDIR and prefix
 
 BUILD ?= build
 prefix ?= /usr/local
 
-.PHONY: all run test test-matrix lint fuzz bench bench-quick install clean
+.PHONY: all run test test-matrix lint fuzz verify soak bench bench-quick install clean
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -42,6 +44,13 @@ lint:
 
 fuzz:
 	@scripts/fuzz
+
+verify:
+	@scripts/install-deps verify
+	@scripts/verify
+
+soak: all
+	@VDV_BIN=$(abspath $(BUILD))/vhost-device-vsock tests/soak/soak.py $(or $(MINUTES),10)
 
 bench bench-quick: all
 	@VDV_BUILD=$(BUILD) bench/run $(if $(filter bench-quick,$@),--quick) $(BENCH_ARGS)

@@ -107,9 +107,26 @@ int proc_stop(struct proc *proc)
 	return WIFSIGNALED(status) ? WTERMSIG(status) : 128 + WEXITSTATUS(status);
 }
 
-static void file_path(char *path, size_t size, const struct proc *proc, const char *name)
+static void file_path(char *path, size_t size, pid_t pid, const char *name)
 {
-	snprintf(path, size, "/proc/%d/%s", (int)proc->pid, name);
+	snprintf(path, size, "/proc/%d/%s", (int)pid, name);
+}
+
+/* The first process that the daemon started, or 0: its work is the daemon's too. */
+static pid_t child_of(const struct proc *proc)
+{
+	char path[64];
+	char text[32] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)proc->pid, (int)proc->pid);
+	f = fopen(path, "re");
+	if (f == NULL)
+		return 0;
+	if (fgets(text, sizeof(text), f) == NULL)
+		text[0] = 0;
+	fclose(f);
+	return (pid_t)strtol(text, NULL, 10);
 }
 
 /* The number behind "KEY:" in a status file. */
@@ -181,10 +198,15 @@ static void count_thread(void *ctx, long tid)
 
 void proc_count_syscalls(struct proc *proc)
 {
+	pid_t child = child_of(proc);
 	char path[64];
 
 	proc->counters = must_calloc(PROC_MAX_COUNTERS, sizeof(*proc->counters));
-	file_path(path, sizeof(path), proc, "task");
+	file_path(path, sizeof(path), proc->pid, "task");
+	each_entry(path, count_thread, proc);
+	if (child == 0)
+		return;
+	file_path(path, sizeof(path), child, "task");
 	each_entry(path, count_thread, proc);
 }
 
@@ -201,20 +223,25 @@ static double syscalls_so_far(const struct proc *proc)
 	return sum;
 }
 
-void proc_usage_quick(const struct proc *proc, struct usage *usage)
+static uint64_t cpu_time_ns(pid_t pid)
 {
 	clockid_t clock;
 	struct timespec ts = { 0 };
 
-	if (proc->pid > 0 && clock_getcpuclockid(proc->pid, &clock) == 0)
+	if (pid > 0 && clock_getcpuclockid(pid, &clock) == 0)
 		clock_gettime(clock, &ts);
-	usage->cpu_ns = (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+void proc_usage_quick(const struct proc *proc, struct usage *usage)
+{
+	usage->cpu_ns = cpu_time_ns(proc->pid) + cpu_time_ns(child_of(proc));
 	usage->syscalls = syscalls_so_far(proc);
 	usage->when_ns = now_ns();
 }
 
 struct thread_sum {
-	const struct proc *proc;
+	pid_t pid;
 	uint64_t switches;
 };
 
@@ -223,22 +250,32 @@ static void sum_thread(void *ctx, long tid)
 	struct thread_sum *sum = ctx;
 	char path[96];
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%ld/status", (int)sum->proc->pid, tid);
+	snprintf(path, sizeof(path), "/proc/%d/task/%ld/status", (int)sum->pid, tid);
 	sum->switches += status_field(path, "voluntary_ctxt_switches");
+}
+
+static void add_process(pid_t pid, struct usage *usage)
+{
+	struct thread_sum sum = { .pid = pid };
+	char path[64];
+
+	file_path(path, sizeof(path), pid, "task");
+	usage->threads += each_entry(path, sum_thread, &sum);
+	usage->switches += sum.switches;
+	file_path(path, sizeof(path), pid, "fd");
+	usage->fds += each_entry(path, NULL, NULL);
+	file_path(path, sizeof(path), pid, "status");
+	usage->anon_kib += status_field(path, "RssAnon");
 }
 
 void proc_usage(const struct proc *proc, struct usage *usage)
 {
-	struct thread_sum sum = { .proc = proc };
-	char path[64];
+	pid_t child = child_of(proc);
 
-	file_path(path, sizeof(path), proc, "task");
-	usage->threads = each_entry(path, sum_thread, &sum);
-	usage->switches = sum.switches;
-	file_path(path, sizeof(path), proc, "fd");
-	usage->fds = each_entry(path, NULL, NULL);
-	file_path(path, sizeof(path), proc, "status");
-	usage->anon_kib = status_field(path, "RssAnon");
+	*usage = (struct usage){ 0 };
+	add_process(proc->pid, usage);
+	if (child > 0)
+		add_process(child, usage);
 	proc_usage_quick(proc, usage);
 }
 
@@ -263,6 +300,6 @@ void proc_explain(const struct proc *proc)
 	struct proc copy = *proc;
 	char path[64];
 
-	file_path(path, sizeof(path), proc, "task");
+	file_path(path, sizeof(path), proc->pid, "task");
 	each_entry(path, explain_thread, &copy);
 }

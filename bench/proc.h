@@ -20,7 +20,7 @@ struct proc {
 	size_t counter_count;
 };
 
-/** What a process has used so far, or holds now. */
+/** What a daemon, with a process it may have started, has used so far or holds now. */
 struct usage {
 	uint64_t when_ns;
 	uint64_t cpu_ns;

@@ -35,6 +35,20 @@ static inline bool needs_timer(const struct conn *conn)
 	       conn->state == CONN_ORPHAN || (conn->state == CONN_ESTABLISHED && conn->starved);
 }
 
+/* Return: bytes of a message that is on its way to the guest. */
+static inline uint32_t check_messages(const struct conn *conn, bool closed)
+{
+	const struct conn_messages *m = conn->messages;
+
+	if (!m)
+		return 0;
+	check(m->spilt.complete > 0 || m->spilt.open == buf_length(&conn->spill));
+	check(m->spilt.complete == 0 || m->spilt.first.bytes > 0);
+	check(buf_length(&m->spilt.ends) <= buf_length(&conn->spill));
+	check(!closed || buf_length(&m->rest) == 0);
+	return buf_length(&m->rest);
+}
+
 static inline void check_conn(void *ctx, struct conn *conn)
 {
 	struct totals *t = ctx;
@@ -51,9 +65,11 @@ static inline void check_conn(void *ctx, struct conn *conn)
 	check(conn->state != CONN_RESET || conn->owes == CONN_OWES_RST);
 	check(!list_empty(&conn->data) == (waits || is_to_be_read(conn)));
 	check(!needs_timer(conn) || k->timer);
-	check(held == 0 || (!closed && k->wants_room && !k->fatal));
-	check(conn->state != CONN_ORPHAN || held > 0);
-	t->spilt += held;
+	check(held == 0 || !closed);
+	check(!conn_waits(conn) || (k->wants_room && !k->fatal));
+	check(conn->state != CONN_ORPHAN || conn_waits(conn));
+	check(conn->seqpacket == (conn->messages != NULL));
+	t->spilt += held + check_messages(conn, closed);
 	t->conns++;
 	check(conn->half_open == (waits || conn->state == CONN_CONNECTING));
 	t->half_open[conn->by_guest] += conn->half_open;
@@ -86,7 +102,7 @@ static inline uint64_t check_inbox(struct side *s)
 	list_for_each_safe (pos, tmp, &inbox->all) {
 		struct inbox_flow *f = container_of(pos, struct inbox_flow, all);
 		uint32_t held = buf_length(&f->bytes);
-		bool waits = held > 0 || f->owes != 0 || f->replaced;
+		bool waits = inbox_flow_waits(f) || f->owes != 0 || f->replaced;
 
 		check(inbox_find(inbox, f->src_cid, f->src_port, f->dst_port) == f);
 		check(held <= f->window && f->src_cid == s->other->cid);
@@ -141,7 +157,10 @@ static inline void check_host_flow(struct side *s, uint32_t own, uint32_t other)
 	if (conn->state != CONN_ESTABLISHED || f->state != OPEN)
 		return;
 	if (!conn->discard && !k->fatal)
-		check(k->got == f->sent);
+		check(k->got == f->sent_whole);
+	/* a message that was begun could be brought to its end */
+	if (f->shut == 0 && !conn->discard && !k->fatal && f->peer_shut == 0)
+		check(f->sent == f->sent_whole);
 	if (((f->shut | k->rd_shut) & VSOCK_SHUTDOWN_RCV) == 0 && conn->host_shutdown == 0)
 		check(k->written == f->received);
 }

@@ -30,21 +30,6 @@ static inline void trace(const struct side *s, const char *what, const struct pk
 
 /* --- sending --- */
 
-static inline struct flow *flow_of(struct side *s, uint64_t peer, uint32_t own, uint32_t other)
-{
-	if (!is_honest(own, other) || (peer != VSOCK_CID_HOST && peer != s->other->cid))
-		return NULL;
-	return flow_at(s, peer != VSOCK_CID_HOST, own, other);
-}
-
-static inline bool is_tainted(struct side *s, const struct pkt *pkt)
-{
-	const struct flow *twin = flow_of(s->other, s->cid, pkt->src_port, pkt->dst_port);
-
-	return flow_of(s, pkt->src_cid, pkt->dst_port, pkt->src_port)->tainted ||
-	       (pkt->src_cid != VSOCK_CID_HOST && twin->tainted);
-}
-
 /* Put a packet on the ring; @payload may be longer or shorter than it says. */
 static inline bool guest_send(struct side *s, const struct pkt *pkt, const uint8_t *payload,
 			      uint32_t bytes)
@@ -68,23 +53,18 @@ static inline bool guest_send(struct side *s, const struct pkt *pkt, const uint8
 	return ring_add(s, VSOCK_RING_TX, pieces, count);
 }
 
-/* The receive buffer of a flow; small ones are filled by a few packets. */
-static inline uint32_t window_of(const struct side *s, const struct flow *f)
-{
-	return MIN_BUF_ALLOC << (f - s->flows) % 5;
-}
-
 static inline struct pkt flow_header(const struct side *s, const struct flow *f, uint16_t op)
 {
 	size_t at = (size_t)(f - s->flows);
 	bool sibling = at >= PORTS * PORTS;
+	bool seqpacket = is_seqpacket((uint32_t)(at / PORTS % PORTS), (uint32_t)(at % PORTS));
 
 	return (struct pkt){
 		.src_cid = s->cid,
 		.dst_cid = sibling ? s->other->cid : VSOCK_CID_HOST,
 		.src_port = (uint32_t)(at / PORTS % PORTS),
 		.dst_port = (uint32_t)(at % PORTS),
-		.type = VSOCK_TYPE_STREAM,
+		.type = seqpacket ? VSOCK_TYPE_SEQPACKET : VSOCK_TYPE_STREAM,
 		.op = op,
 		.buf_alloc = window_of(s, f),
 		.fwd_cnt = f->consumed,
@@ -149,7 +129,7 @@ static inline void flow_shutdown(struct side *s, struct flow *f, uint8_t flags)
 		f->shut |= flags;
 }
 
-/* Send the next bytes of the stream as far as credit goes. */
+/* Send the next bytes of the stream, or of a message, as far as credit goes. */
 static inline void flow_write(struct side *s, struct flow *f, uint32_t want)
 {
 	static uint8_t payload[2 * TX_AREA];
@@ -159,19 +139,28 @@ static inline void flow_write(struct side *s, struct flow *f, uint32_t want)
 	if (f->state != OPEN || (f->shut & VSOCK_SHUTDOWN_SEND) != 0 || in_flight > f->peer_alloc)
 		return;
 	pkt.len = min_u32(min_u32(want, sizeof(payload)), f->peer_alloc - in_flight);
+	if (pkt.type == VSOCK_TYPE_SEQPACKET) {
+		uint32_t rest = left_of_message(f->sent_whole, f->sent);
+
+		pkt.len = min_u32(pkt.len, rest);
+		pkt.flags = pkt.len == rest ? end_flags(f->sent_whole) : 0;
+	}
 	for (uint32_t i = 0; i < pkt.len; i++)
 		payload[i] = pattern(pkt.src_port, pkt.dst_port, f->sent + i);
 	if (pkt.len == 0 || !guest_send(s, &pkt, payload, pkt.len))
 		return;
 	f->window_end = f->consumed + window_of(s, f);
 	f->sent += pkt.len;
+	if (pkt.flags != 0 || pkt.type == VSOCK_TYPE_STREAM)
+		f->sent_whole = f->sent;
 }
 
 static inline void flow_consume(struct side *s, struct flow *f)
 {
-	if (f->state != OPEN || f->consumed == f->received)
+	/* as kernels do: only whole messages are read */
+	if (f->state != OPEN || f->consumed == f->received_whole)
 		return;
-	f->consumed = f->received;
+	f->consumed = f->received_whole;
 	if (s->volunteers)
 		f->owe_update = !flow_send(s, f, VSOCK_OP_CREDIT_UPDATE, 0);
 }
@@ -200,6 +189,17 @@ static inline void got_bytes(struct side *s, struct flow *f, const struct pkt *p
 	for (uint32_t i = 0; i < pkt->len; i++)
 		check(bytes[i] == pattern(pkt->src_port, pkt->dst_port, f->received + i));
 	f->received += pkt->len;
+	if (pkt->type == VSOCK_TYPE_SEQPACKET) {
+		uint32_t begin = f->received_whole;
+		bool end = left_of_message(begin, f->received) == 0;
+
+		check(pkt->len > 0 && left_of_message(begin, f->received) < 65536);
+		check(pkt->flags == (end ? end_flags(begin) : 0));
+		if (end)
+			f->received_whole = f->received;
+	} else {
+		f->received_whole = f->received;
+	}
 	check((int32_t)(f->window_end - f->received) >= 0);
 }
 
@@ -220,7 +220,7 @@ static inline void got_response(struct flow *f)
 {
 	if (f->state == ASKED) {
 		f->state = OPEN;
-		f->received = 0;
+		f->received = f->received_whole = 0;
 	} else if (f->state == OPEN || f->state == WAS_ASKED) {
 		check(f->used);
 		f->tainted = true;
@@ -294,14 +294,16 @@ static inline void guest_receive(struct side *s, const uint8_t *raw, uint32_t le
 	trace(s, "gets", &pkt);
 	check(pkt.dst_cid == s->cid && (pkt.src_cid != s->cid || pkt.op == VSOCK_OP_RST));
 	check(pkt.op >= VSOCK_OP_REQUEST && pkt.op <= VSOCK_OP_CREDIT_REQUEST);
-	check(pkt.type == VSOCK_TYPE_STREAM || pkt.op == VSOCK_OP_RST);
+	check(pkt.type == VSOCK_TYPE_STREAM || pkt.type == VSOCK_TYPE_SEQPACKET ||
+	      pkt.op == VSOCK_OP_RST);
 	check(pkt.len == len - VSOCK_HDR_BYTES && pkt.len <= VSOCK_MAX_PAYLOAD);
 	check(pkt.len == 0 || pkt.op == VSOCK_OP_RW);
 	/* a sibling's flags are its own business */
 	check(pkt.src_cid != VSOCK_CID_HOST ||
-	      (pkt.op == VSOCK_OP_SHUTDOWN ? pkt.flags - 1 < 3 : pkt.flags == 0));
+	      (pkt.op == VSOCK_OP_SHUTDOWN ? pkt.flags - 1 < 3
+					   : pkt.flags == 0 || is_message_end(&pkt)));
 	f = flow_of(s, pkt.src_cid, pkt.dst_port, pkt.src_port);
-	if (f && pkt.type == VSOCK_TYPE_STREAM)
+	if (f && pkt.type == flow_header(s, f, 0).type)
 		got_honest(s, f, &pkt, raw + VSOCK_HDR_BYTES);
 }
 

@@ -21,8 +21,19 @@ static inline bool has_pattern(const struct conn *conn)
 	return is_honest(conn->guest_port, conn->host_port) && conn->host_cid == VSOCK_CID_HOST;
 }
 
+/* For tests/sim: the call that fails, counted from 1. */
+static uint64_t endpoint_calls;
+static uint64_t failing_endpoint_call;
+
+static inline bool is_the_one(void)
+{
+	return ++endpoint_calls == failing_endpoint_call;
+}
+
 static inline bool fails(struct world *w)
 {
+	if (is_the_one())
+		return true;
 	return w->faults && !w->calm && rnd(w, 64) == 0;
 }
 
@@ -31,7 +42,9 @@ static inline int host_open(void *ctx, struct conn *conn)
 	struct side *s = ctx;
 	uint32_t how = rnd(s->world, 8);
 
-	if (how == 0 && !s->world->calm)
+	if (has_pattern(conn))
+		check(conn->seqpacket == is_seqpacket(conn->guest_port, conn->host_port));
+	if (is_the_one() || (how == 0 && !s->world->calm))
 		return -ECONNREFUSED;
 	sock_of(conn)->open = true;
 	sock_of(conn)->room = 4096;
@@ -56,7 +69,8 @@ static inline ssize_t host_send(void *ctx, struct conn *conn, const struct iovec
 	struct sock *k = sock_of(conn);
 	uint32_t total = 0;
 
-	check(k->open && !k->fatal && !k->wr_shut && count > 0 && count <= ENDPOINT_MAX_PIECES);
+	check(!conn->seqpacket && k->open && !k->fatal && !k->wr_shut && count > 0 &&
+	      count <= ENDPOINT_MAX_PIECES);
 	guest_poll(s);
 	if (k->hung_up || fails(s->world)) {
 		k->fatal = true;
@@ -89,7 +103,8 @@ static inline ssize_t host_recv(void *ctx, struct conn *conn, struct iovec *iov,
 	uint32_t total = 0;
 	bool full = true;
 
-	check(k->open && !k->rd_shut && count > 0 && count <= ENDPOINT_MAX_PIECES);
+	check(!conn->seqpacket && k->open && !k->rd_shut && count > 0 &&
+	      count <= ENDPOINT_MAX_PIECES);
 	guest_poll(s);
 	if (fails(s->world))
 		return -ECONNRESET;
@@ -110,6 +125,80 @@ static inline ssize_t host_recv(void *ctx, struct conn *conn, struct iovec *iov,
 	}
 	*drained = !full && k->fetched == k->written && !k->eof;
 	return (ssize_t)total;
+}
+
+static inline int host_send_message(void *ctx, struct conn *conn, const struct iovec *iov,
+				    size_t count, bool eor)
+{
+	struct side *s = ctx;
+	struct sock *k = sock_of(conn);
+	size_t total = iov_total(iov, count);
+	uint32_t place = k->got;
+
+	check(conn->seqpacket && k->open && !k->fatal && !k->wr_shut && count > 0);
+	check(count <= ENDPOINT_MAX_PIECES && total > 0 && total <= s->device.window);
+	guest_poll(s);
+	if (k->hung_up || fails(s->world)) {
+		k->fatal = true;
+		return rnd(s->world, 2) ? -EPIPE : -EMSGSIZE;
+	}
+	if (total > k->room) {
+		k->wants_room = true;
+		return -EAGAIN;
+	}
+	if (has_pattern(conn))
+		check(total == message_bytes(place) && eor == (total % 2 == 1));
+	for (size_t i = 0; i < count && has_pattern(conn); i++) {
+		const uint8_t *bytes = iov[i].iov_base;
+
+		for (size_t at = 0; at < iov[i].iov_len; at++)
+			check(bytes[at] == pattern(conn->guest_port, conn->host_port, place++));
+	}
+	k->got += (uint32_t)total;
+	k->room -= (uint32_t)total;
+	return 0;
+}
+
+static inline ssize_t host_next_message(void *ctx, struct conn *conn)
+{
+	struct side *s = ctx;
+	const struct sock *k = sock_of(conn);
+
+	check(conn->seqpacket && k->open && !k->rd_shut);
+	guest_poll(s);
+	if (fails(s->world))
+		return -ECONNRESET;
+	if (!s->world->calm && rnd(s->world, 32) == 0)
+		return -EINTR;
+	if (k->fetched == k->written)
+		return k->eof ? 0 : -EAGAIN;
+	if (s->world->blind) /* does not tell how long it is */
+		return conn->out.buf_alloc > 0 ? conn->out.buf_alloc : 1;
+	return message_bytes(k->fetched);
+}
+
+static inline ssize_t host_recv_message(void *ctx, struct conn *conn, struct iovec *iov,
+					size_t count, bool *eor)
+{
+	struct side *s = ctx;
+	struct sock *k = sock_of(conn);
+	uint32_t bytes = message_bytes(k->fetched);
+	uint32_t done = 0;
+
+	check(conn->seqpacket && k->open && !k->rd_shut && count > 0);
+	check(count <= ENDPOINT_MAX_PIECES && k->fetched != k->written);
+	guest_poll(s);
+	if (fails(s->world))
+		return -ECONNRESET;
+	for (size_t i = 0; i < count && done < bytes; i++) {
+		uint8_t *out = iov[i].iov_base;
+
+		for (size_t at = 0; at < iov[i].iov_len && done < bytes; at++)
+			out[at] = pattern(conn->host_port, conn->guest_port, k->fetched + done++);
+	}
+	k->fetched += bytes;
+	*eor = bytes % 2 == 1;
+	return done == bytes ? (ssize_t)bytes : -EMSGSIZE;
 }
 
 static inline void host_shutdown(void *ctx, struct conn *conn, uint32_t flags)
@@ -140,6 +229,9 @@ static const struct endpoint_ops host_ops = {
 	.accepted = host_accepted,
 	.send = host_send,
 	.recv = host_recv,
+	.send_message = host_send_message,
+	.next_message = host_next_message,
+	.recv_message = host_recv_message,
 	.shutdown = host_shutdown,
 	.close = host_close,
 	.timer = host_timer,
@@ -188,7 +280,7 @@ static inline void make_room(struct side *s, struct sock *k, uint32_t bytes)
 	k->room = min_u32(k->room + bytes, 1u << 20);
 	if (!k->wants_room)
 		return;
-	if (buf_length(&k->conn.spill) == 0)
+	if (!conn_waits(&k->conn))
 		k->wants_room = false;
 	else
 		conn_host_writable(&s->device, &k->conn);
@@ -235,7 +327,13 @@ static inline void host_event(struct side *s, uint8_t which, uint8_t what)
 	} else if ((what & 7) <= 3) {
 		if (k->eof)
 			return;
-		k->written += amount;
+		if (k->conn.seqpacket) { /* whole messages, few where each waits for credit */
+			amount = min_u32(amount, s->world->blind ? 1000 : UINT32_MAX);
+			for (uint32_t end = k->written + amount; (int32_t)(end - k->written) > 0;)
+				k->written += message_bytes(k->written);
+		} else {
+			k->written += amount;
+		}
 		edge(s, k, false);
 	} else if ((what & 7) <= 5) {
 		make_room(s, k, amount);
@@ -256,7 +354,9 @@ static inline void host_client(struct side *s, uint8_t ports)
 
 	if (is_honest(guest_port, host_port) && host_port < guest_port)
 		return;
-	conn = device_accept(&s->device);
+	conn = device_accept(&s->device, is_honest(guest_port, host_port)
+						 ? is_seqpacket(guest_port, host_port)
+						 : ports & 64);
 	if (!conn)
 		return;
 	sock_of(conn)->open = true;

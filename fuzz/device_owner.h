@@ -6,6 +6,8 @@
 #ifndef FUZZ_DEVICE_OWNER_H
 #define FUZZ_DEVICE_OWNER_H
 
+#include <errno.h>
+
 #include "device_guest.h"
 #include "device_world.h"
 
@@ -151,10 +153,15 @@ static inline void start_ring(struct side *s, unsigned int index)
 	struct driver_ring *r = &s->ring[index];
 	struct vring_layout layout = { r->packed ? r->ring : r->desc, r->avail, r->used };
 
+	int err;
+
 	if (is_running(s, index))
 		return;
-	check(vring_start(&r->vr, r->size, &layout, &s->gmem, vring_base(&r->vr), s->features) ==
-	      0);
+	err = vring_start(&r->vr, r->size, &layout, &s->gmem, vring_base(&r->vr), s->features);
+	if (err == -ENOMEM) /* the front-end's next message has it tried again */
+		err = vring_start(&r->vr, r->size, &layout, &s->gmem, vring_base(&r->vr),
+				  s->features);
+	check(err == 0);
 	set_ring(s, index, &r->vr);
 }
 

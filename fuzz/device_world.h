@@ -53,7 +53,9 @@ struct flow {
 	uint32_t sent; /* place of the next byte */
 	uint32_t received;
 	uint32_t consumed;
-	uint32_t window_end; /* place up to which bytes were allowed */
+	uint32_t sent_whole;     /* seqpacket: where the message being sent begins */
+	uint32_t received_whole; /* and the one being received */
+	uint32_t window_end;     /* place up to which bytes were allowed */
 	uint32_t peer_alloc;
 	uint32_t peer_fwd;
 	uint8_t shut;
@@ -117,6 +119,7 @@ struct world {
 	bool interleave;
 	bool calm;      /* the end: everybody does what is expected */
 	bool faults;    /* sockets fail now and then */
+	bool blind;     /* sockets do not tell the length of a message */
 	uint32_t eager; /* how often guests and owners get on by themselves, of 8 */
 	unsigned held;  /* locks of the thread that runs */
 	bool between;   /* the other owner has come in */
@@ -162,6 +165,38 @@ static inline bool is_honest(uint32_t a, uint32_t b)
 	return a < PORTS && b < PORTS && a != b && (a + b) % 4 != 0;
 }
 
+/* Honest pairs whose sockets are of type SOCK_SEQPACKET. */
+static inline bool is_seqpacket(uint32_t a, uint32_t b)
+{
+	return (a ^ b) == 2 || (a | b) == 3;
+}
+
+/* Length of the message that begins at @place; it fits every window. Odd ones
+ * end a record, too. */
+static inline uint32_t message_bytes(uint32_t place)
+{
+	uint32_t x = (place ^ place >> 7) * 2654435761u;
+
+	return 1 + (x >> 20) % (x & 64 ? 40u : 3000u);
+}
+
+/* Bytes up to the end of the message at @place, which began at @begin. */
+static inline uint32_t left_of_message(uint32_t begin, uint32_t place)
+{
+	return begin + message_bytes(begin) - place;
+}
+
+static inline uint32_t end_flags(uint32_t begin)
+{
+	return message_bytes(begin) % 2 ? VSOCK_SEQ_EOM | VSOCK_SEQ_EOR : VSOCK_SEQ_EOM;
+}
+
+static inline bool is_message_end(const struct pkt *pkt)
+{
+	return pkt->op == VSOCK_OP_RW && pkt->type == VSOCK_TYPE_SEQPACKET &&
+	       (pkt->flags == VSOCK_SEQ_EOM || pkt->flags == (VSOCK_SEQ_EOM | VSOCK_SEQ_EOR));
+}
+
 static inline uint8_t pattern(uint32_t src_port, uint32_t dst_port, uint32_t place)
 {
 	return (uint8_t)(place * 131 + (place >> 8) * 7 + src_port * 29 + dst_port * 3);
@@ -170,6 +205,27 @@ static inline uint8_t pattern(uint32_t src_port, uint32_t dst_port, uint32_t pla
 static inline struct flow *flow_at(struct side *s, uint32_t sibling, uint32_t own, uint32_t other)
 {
 	return &s->flows[(sibling * PORTS + own) * PORTS + other];
+}
+
+static inline struct flow *flow_of(struct side *s, uint64_t peer, uint32_t own, uint32_t other)
+{
+	if (!is_honest(own, other) || (peer != VSOCK_CID_HOST && peer != s->other->cid))
+		return NULL;
+	return flow_at(s, peer != VSOCK_CID_HOST, own, other);
+}
+
+static inline bool is_tainted(struct side *s, const struct pkt *pkt)
+{
+	const struct flow *twin = flow_of(s->other, s->cid, pkt->src_port, pkt->dst_port);
+
+	return flow_of(s, pkt->src_cid, pkt->dst_port, pkt->src_port)->tainted ||
+	       (pkt->src_cid != VSOCK_CID_HOST && twin->tainted);
+}
+
+/* The receive buffer of a flow; small ones are filled by a few packets. */
+static inline uint32_t window_of(const struct side *s, const struct flow *f)
+{
+	return MIN_BUF_ALLOC << (f - s->flows) % 5;
 }
 
 /** The owner of @s runs soon. */

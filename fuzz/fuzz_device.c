@@ -50,7 +50,7 @@ static void wild_packet(struct side *s)
 		.dst_cid = what & 8 ? s->other->cid : VSOCK_CID_HOST,
 		.src_port = pairs[pair][0],
 		.dst_port = pairs[pair][1],
-		.type = what >= 240 ? 2 : VSOCK_TYPE_STREAM,
+		.type = what >= 240 ? 3 : 1 + (how >> 6 & 1),
 		.op = what & 7,
 		.flags = how & 3,
 		.buf_alloc = allocs[how % array_size(allocs)],
@@ -195,7 +195,7 @@ static void end_wild_conn(void *ctx, struct conn *conn)
 		.dst_cid = conn->host_cid,
 		.src_port = conn->guest_port,
 		.dst_port = conn->host_port,
-		.type = VSOCK_TYPE_STREAM,
+		.type = conn->seqpacket ? VSOCK_TYPE_SEQPACKET : VSOCK_TYPE_STREAM,
 		.op = VSOCK_OP_RST,
 	};
 
@@ -218,9 +218,14 @@ static void end_wild_flows(struct side *s)
 					   0,
 					   0 };
 
-			if (!is_honest(a, b) && s->ring[VSOCK_RING_TX].free_count >= 8 &&
-			    (inbox_find(&s->other->device.inbox, s->cid, a, b) ||
-			     inbox_find(&s->device.inbox, s->other->cid, b, a)))
+			const struct inbox_flow *record =
+				inbox_find(&s->other->device.inbox, s->cid, a, b);
+
+			if (!record)
+				record = inbox_find(&s->device.inbox, s->other->cid, b, a);
+			if (record)
+				rst.type = record->type;
+			if (!is_honest(a, b) && s->ring[VSOCK_RING_TX].free_count >= 8 && record)
 				(void)guest_send(s, &rst, NULL, 0);
 		}
 	}
@@ -253,6 +258,8 @@ static void live(struct side *s, bool clock)
 			flow_abort(s, f);
 		flow_answer(s, f);
 		flow_consume(s, f);
+		if (f->sent != f->sent_whole)
+			flow_write(s, f, UINT32_MAX);
 	}
 	end_wild_flows(s);
 	ring_publish(s, VSOCK_RING_TX);
@@ -359,6 +366,7 @@ static void side_init(struct world *w, int i, const uint8_t *head)
 	new_ring(s, VSOCK_RING_RX, 4u << (head[3] >> 4 * i & 3) % 5);
 	new_ring(s, VSOCK_RING_TX, 8u << (head[3] >> (4 * i + 2) & 3));
 	device_init(&s->device, &params);
+	device_set_features(&s->device, 7);
 }
 
 static void side_fini(struct side *s)
@@ -387,6 +395,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	w->interleave = data[2] & 16;
 	w->faults = data[2] & 32;
 	w->eager = data[2] >> 6 << 1;
+	w->blind = data[7] & 64;
 	for (int i = 0; i < 2; i++)
 		side_init(w, i, data);
 	for (int i = 0; i < 2; i++) {

@@ -77,6 +77,28 @@ int buf_append(struct buf *b, const void *src, size_t len, uint32_t max)
 	return 0;
 }
 
+int buf_room(struct buf *b, size_t len, uint32_t max, struct iovec *room)
+{
+	int ret;
+
+	assert(b->length == 0);
+	if (len > min_u32(max, BUF_MAX_LENGTH))
+		return -ENOBUFS;
+	ret = buf_reserve(b, (uint32_t)len);
+	if (ret < 0)
+		return ret;
+	b->head = 0;
+	room->iov_base = b->data;
+	room->iov_len = len;
+	return 0;
+}
+
+void buf_commit(struct buf *b, size_t len)
+{
+	assert(b->length == 0 && len <= b->capacity);
+	b->length = (uint32_t)len;
+}
+
 unsigned int buf_spans(const struct buf *b, struct iovec spans[2])
 {
 	uint32_t first = min_u32(b->length, b->capacity - b->head);

@@ -38,6 +38,21 @@ static inline uint32_t buf_length(const struct buf *b)
 int buf_append(struct buf *b, const void *src, size_t len, uint32_t max) must_use;
 
 /**
+ * buf_room() - Memory behind the end, to be filled by the caller
+ * @b:    an empty buffer
+ * @len:  bytes wanted, at least 1
+ * @max:  as for buf_append()
+ * @room: output: @len bytes, valid until the next call on @b
+ *
+ * Return: as buf_append(). What was filled is added by buf_commit(), or all of
+ * it is given back by buf_fini().
+ */
+int buf_room(struct buf *b, size_t len, uint32_t max, struct iovec *room) must_use;
+
+/** Add the first @len bytes of buf_room() to the empty buffer. */
+void buf_commit(struct buf *b, size_t len);
+
+/**
  * buf_spans() - The readable bytes, first to last, without copying
  * @spans: output: up to two pieces, valid until the next call on @b
  *

@@ -22,6 +22,7 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <stddef.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -98,21 +99,22 @@ static const struct rule common[] = {
 
 /* Memory, rings and sockets of guests. */
 static const struct rule worker[] = {
-	ALWAYS(read),                /* eventfds, the signalfd */
-	ALWAYS(sendto),              /* the OK line */
-	ALWAYS(accept4),             /* VMMs and host programs */
-	ALWAYS(shutdown),            /* a guest's half close */
-	ALWAYS(getsockopt),          /* SO_ERROR, SO_PEERCRED */
-	ALWAYS(poll),                /* vu_session: hung up? broker.c waits */
-	ALWAYS(ppoll),               /* poll() where there is none */
-	ALWAYS(wait4),               /* the broker's end */
-	ALWAYS(statx),               /* vu_mem.c: what kind of file guest memory is */
-	ALWAYS(io_submit),           /* bell.c: eventfds of the VMM */
-	ALWAYS(io_getevents),        /* likewise */
-	ALWAYS(io_destroy),          /* a loop's end */
-	ALWAYS(sched_getaffinity),   /* malloc(): how many arenas */
-	ALWAYS(sysinfo),             /* qsort(): how much memory */
-	WHEN_EQUAL(prlimit64, 2, 0), /* getrlimit() of the descriptors */
+	ALWAYS(read),                   /* eventfds, the signalfd */
+	ALWAYS(sendto),                 /* the OK line */
+	ALWAYS(accept4),                /* VMMs and host programs */
+	ALWAYS(shutdown),               /* a guest's half close */
+	ALWAYS(getsockopt),             /* SO_ERROR, SO_PEERCRED */
+	ALWAYS(poll),                   /* vu_session: hung up? broker.c waits */
+	ALWAYS(ppoll),                  /* poll() where there is none */
+	ALWAYS(wait4),                  /* the broker's end */
+	WHEN_EQUAL(ioctl, 1, FIONREAD), /* host_messages.c */
+	ALWAYS(statx),                  /* vu_mem.c: what kind of file guest memory is */
+	ALWAYS(io_submit),              /* bell.c: eventfds of the VMM */
+	ALWAYS(io_getevents),           /* likewise */
+	ALWAYS(io_destroy),             /* a loop's end */
+	ALWAYS(sched_getaffinity),      /* malloc(): how many arenas */
+	ALWAYS(sysinfo),                /* qsort(): how much memory */
+	WHEN_EQUAL(prlimit64, 2, 0),    /* getrlimit() of the descriptors */
 	/* a thread, which is no process */
 	WHEN_BITS(clone, CLONE_FLAGS_ARG, CLONE_THREAD | CLONE_VM, CLONE_THREAD | CLONE_VM),
 	ALWAYS(set_robust_list),

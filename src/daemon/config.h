@@ -19,6 +19,7 @@
 #include "base/compiler.h"
 #include "base/log.h"
 #include "confine/sandbox.h"
+#include "host/host.h"
 
 #define CONFIG_PROGRAM "vhost-device-vsock"
 /* Where tools look for the control socket when nobody says otherwise. */
@@ -50,11 +51,11 @@
 
 /** One guest and its sockets. */
 struct vm_config {
-	uint32_t guest_cid;       /* unique among the VMs */
-	char *socket;             /* where the VMM connects; fits sun_path, no other path's */
-	char *uds_path;           /* host side, "_PORT" still fits; NULL in forward mode */
-	uint32_t forward_cid;     /* AF_VSOCK CID guest connections go to; 0 if uds_path */
-	uint32_t *forward_listen; /* AF_VSOCK ports carried into the guest, each once */
+	uint32_t guest_cid;   /* unique among the VMs */
+	char *socket;         /* where the VMM connects; fits sun_path, no other path's */
+	char *uds_path;       /* host side, "_PORT" still fits; NULL in forward mode */
+	uint32_t forward_cid; /* AF_VSOCK CID guest connections go to; 0 if uds_path */
+	struct forward_port *forward_listen; /* carried into the guest, each port once */
 	size_t forward_listen_count;
 	uint32_t tx_buffer_size; /* window given to the guest per connection, bytes */
 	uint32_t queue_size;     /* largest ring accepted, entries; a power of two */

@@ -60,7 +60,7 @@ static int check_vm(const struct config_draft *draft, const struct vm_draft *vm)
 		return report_number(draft, vm, KEY_FORWARD_CID, config->forward_cid,
 				     "expected only one of uds-path and forward-cid");
 	if (config->forward_listen_count > 0 && config->forward_cid == 0)
-		return report_number(draft, vm, KEY_FORWARD_LISTEN, config->forward_listen[0],
+		return report_number(draft, vm, KEY_FORWARD_LISTEN, config->forward_listen[0].port,
 				     "expected forward-cid beside it");
 	if (!config->uds_path && config->forward_cid == 0)
 		return report_vm(draft, vm, KEY_UDS_PATH, NULL,

@@ -86,18 +86,33 @@ static int set_endpoint(maybe_unused const struct config_key *key, void *field, 
 	return 0;
 }
 
+#define FORWARD_SEQPACKET "/seqpacket"
+
+static bool has_suffix(const char *text, const char *suffix)
+{
+	size_t len = strlen(text);
+	size_t end = strlen(suffix);
+
+	return len >= end && strcmp(text + len - end, suffix) == 0;
+}
+
 static int add_port(const struct config_key *key, void *field, const char *text)
 {
 	struct vm_config *vm = field;
-	uint32_t port = 0;
-	uint32_t *grown = NULL;
+	struct forward_port port = { .seqpacket = has_suffix(text, FORWARD_SEQPACKET) };
+	struct forward_port *grown = NULL;
+	char number[64] = "";
+	size_t len = strlen(text) - (port.seqpacket ? strlen(FORWARD_SEQPACKET) : 0);
 
-	if (parse_number(text, key->min, key->max, &port))
+	if (len >= sizeof(number))
+		return -EINVAL;
+	memcpy(number, text, len);
+	if (parse_number(number, key->min, key->max, &port.port))
 		return -EINVAL;
 	if (vm->forward_listen_count >= CONFIG_MAX_LIST)
 		return -EINVAL;
 	for (size_t i = 0; i < vm->forward_listen_count; i++) {
-		if (vm->forward_listen[i] == port)
+		if (vm->forward_listen[i].port == port.port)
 			return -EINVAL;
 	}
 	grown = reallocarray(vm->forward_listen, vm->forward_listen_count + 1, sizeof(*grown));
@@ -170,7 +185,7 @@ static const struct config_key keys[KEY_COUNT] = {
 		.what = "up to " STRING(CONFIG_MAX_LIST) " different ports joined by '+',",
 		.max = MAX_ADDRESS, .set = add_port, VM_LIST,
 		.help = "With forward-cid: AF_VSOCK ports of the host that lead into the guest,\n"
-			"joined by '+'.",
+			"joined by '+'; PORT/seqpacket for SOCK_SEQPACKET.",
 	},
 	[KEY_TX_BUFFER_SIZE] = {
 		.name = "tx-buffer-size", .arg = "BYTES", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,

@@ -56,7 +56,8 @@ bool config_same_vm(const struct vm_config *a, const struct vm_config *b)
 	    a->forward_listen_count != b->forward_listen_count)
 		return false;
 	for (size_t i = 0; i < a->forward_listen_count; i++) {
-		if (a->forward_listen[i] != b->forward_listen[i])
+		if (a->forward_listen[i].port != b->forward_listen[i].port ||
+		    a->forward_listen[i].seqpacket != b->forward_listen[i].seqpacket)
 			return false;
 	}
 	return same_text(a->socket, b->socket) && same_text(a->uds_path, b->uds_path);

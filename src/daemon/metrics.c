@@ -34,7 +34,7 @@ static int listen_inet(const struct config_endpoint *endpoint)
 static int listen_unix(struct metrics *metrics, const struct config_endpoint *endpoint)
 {
 	int err = broker_listen(metrics->manager->set.broker, &metrics->listener,
-				endpoint->un.sun_path);
+				endpoint->un.sun_path, SOCK_STREAM);
 	int fd;
 
 	if (err < 0)

@@ -173,6 +173,7 @@ static void ring_ready(void *ctx, unsigned int index)
 	struct vm *vm = ctx;
 
 	log_debug(vm->tag, "ring %u runs", index);
+	device_set_features(&vm->device, vu_session_features(vm->session));
 	if (index == VSOCK_RING_RX)
 		device_set_rx(&vm->device, vu_session_ring(vm->session, index));
 	else if (index == VSOCK_RING_TX)
@@ -237,7 +238,9 @@ static const struct vu_device_ops vu_ops_template = {
 	.features = UINT64_C(1) << VIRTIO_F_VERSION_1_BIT | UINT64_C(1) << VIRTIO_F_EVENT_IDX_BIT |
 		    UINT64_C(1) << VIRTIO_F_INDIRECT_DESC_BIT |
 		    UINT64_C(1) << VIRTIO_F_NOTIFY_ON_EMPTY_BIT |
-		    UINT64_C(1) << VIRTIO_F_RING_PACKED_BIT | UINT64_C(1) << VIRTIO_F_IN_ORDER_BIT,
+		    UINT64_C(1) << VIRTIO_F_RING_PACKED_BIT | UINT64_C(1) << VIRTIO_F_IN_ORDER_BIT |
+		    UINT64_C(1) << VSOCK_F_STREAM_BIT | UINT64_C(1) << VSOCK_F_SEQPACKET_BIT |
+		    UINT64_C(1) << VSOCK_F_NO_IMPLIED_STREAM_BIT,
 	.config_read = config_read,
 	.lock = lock,
 	.unlock = unlock,
@@ -371,7 +374,7 @@ static int open_sockets(struct vm *vm, char *why)
 		.forward_listen = vm->config->forward_listen,
 		.forward_listen_count = vm->config->forward_listen_count,
 	};
-	int err = broker_listen(vm->set->broker, &vm->listener, vm->config->socket);
+	int err = broker_listen(vm->set->broker, &vm->listener, vm->config->socket, SOCK_STREAM);
 
 	if (err < 0) {
 		explain(why, vm->config->socket, err);
@@ -408,6 +411,7 @@ static void set_up(struct vm *vm, const struct vm_params *params)
 	vm->listener.fd = -1;
 	vm->host.uds.fd = -1;
 	vm->host.door_fd = -1;
+	vm->host.uds_seqpacket.fd = -1;
 	vm->accept.fd = -1;
 	vm->accept.on_event = on_front_end;
 	vm->accept_resume.on_expire = resume_accepting;

@@ -56,10 +56,10 @@ static int ask(struct broker *broker, const struct broker_request *request,
 	return err;
 }
 
-static int ask_path(struct broker *broker, enum broker_op op, const char *path,
+static int ask_path(struct broker *broker, enum broker_op op, const char *path, int type,
 		    struct broker_reply *reply, int *fd)
 {
-	struct broker_request request = { .op = op };
+	struct broker_request request = { .op = op, .type = type };
 	size_t len = strlen(path);
 
 	if (len >= sizeof(request.path))
@@ -125,11 +125,11 @@ void broker_stop(struct broker *broker)
 }
 
 static int ask_to_listen(struct broker *broker, struct unix_listener *listener, enum broker_op op,
-			 const char *path)
+			 const char *path, int type)
 {
-	struct broker_reply reply;
+	struct broker_reply reply = { 0 };
 	int fd = -1;
-	int err = ask_path(broker, op, path, &reply, &fd);
+	int err = ask_path(broker, op, path, type, &reply, &fd);
 
 	*listener = (struct unix_listener){ .fd = -1, .dir_fd = -1 };
 	if (err == 0 && fd < 0)
@@ -141,11 +141,11 @@ static int ask_to_listen(struct broker *broker, struct unix_listener *listener, 
 	return 0;
 }
 
-int broker_listen(struct broker *broker, struct unix_listener *listener, const char *path)
+int broker_listen(struct broker *broker, struct unix_listener *listener, const char *path, int type)
 {
 	if (broker->pid == 0)
-		return unix_listener_open(listener, path, &broker->params.access);
-	return ask_to_listen(broker, listener, BROKER_LISTEN, path);
+		return unix_listener_open(listener, path, type, &broker->params.access);
+	return ask_to_listen(broker, listener, BROKER_LISTEN, path, type);
 }
 
 int broker_listen_private(struct broker *broker, struct unix_listener *listener, const char *path)
@@ -153,8 +153,8 @@ int broker_listen_private(struct broker *broker, struct unix_listener *listener,
 	const struct unix_access access = BROKER_PRIVATE_ACCESS;
 
 	if (broker->pid == 0)
-		return unix_listener_open(listener, path, &access);
-	return ask_to_listen(broker, listener, BROKER_LISTEN_PRIVATE, path);
+		return unix_listener_open(listener, path, SOCK_STREAM, &access);
+	return ask_to_listen(broker, listener, BROKER_LISTEN_PRIVATE, path, SOCK_STREAM);
 }
 
 void broker_unlisten(struct broker *broker, struct unix_listener *listener)
@@ -178,7 +178,7 @@ int broker_open_door(struct broker *broker, const char *path, int *fd)
 	struct broker_reply reply;
 
 	*fd = -1;
-	return broker->pid == 0 ? 0 : ask_path(broker, BROKER_DOOR, path, &reply, fd);
+	return broker->pid == 0 ? 0 : ask_path(broker, BROKER_DOOR, path, 0, &reply, fd);
 }
 
 int broker_open_config(struct broker *broker)

@@ -53,9 +53,10 @@ void broker_stop(struct broker *broker);
  * Return: the same; -EPERM after broker_seal(); -EPIPE: the broker is gone
  * Context: any thread, waits for the broker for 5 s at most
  */
-int broker_listen(struct broker *broker, struct unix_listener *listener, const char *path) must_use;
+int broker_listen(struct broker *broker, struct unix_listener *listener, const char *path, int type)
+	must_use;
 
-/** As broker_listen(), but with permissions for its own user only. */
+/** As broker_listen() for a stream socket, with permissions for its own user only. */
 int broker_listen_private(struct broker *broker, struct unix_listener *listener, const char *path)
 	must_use;
 

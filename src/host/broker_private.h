@@ -14,7 +14,7 @@
 #include "host/broker.h"
 
 enum broker_op {
-	BROKER_LISTEN,         /* path: a reply with the id and the socket */
+	BROKER_LISTEN,         /* path, type: a reply with the id and the socket */
 	BROKER_LISTEN_PRIVATE, /* likewise */
 	BROKER_UNLISTEN,       /* id */
 	BROKER_DOOR,           /* path: a reply with the door */
@@ -34,12 +34,14 @@ enum broker_op {
 struct broker_request {
 	uint32_t op; /* enum broker_op */
 	uint32_t id; /* of a socket it made */
+	int32_t type;
 	char path[UNIX_PATH_ROOM];
 };
 
 /** On a door, of which each VM has one. */
 struct broker_dial {
 	uint32_t port;
+	int32_t type;
 };
 
 /** To both; a descriptor comes along if err is 0 and the request was for one. */

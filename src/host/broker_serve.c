@@ -31,10 +31,11 @@
 #include "base/fd.h"
 #include "host/broker_private.h"
 
-/* A socket for each of a VM's two paths, and the control socket. */
+/* A socket for each of a VM's three paths, and the control socket. */
 #define MAX_LISTENERS 16384u
 #define EVENTS_PER_TURN 16
 #define PORT_ROOM sizeof("_4294967295")
+#define DIALS_PER_TURN 16u /* of one door, before another has its turn */
 
 struct server {
 	const struct broker_params *params;
@@ -61,20 +62,27 @@ static void free_door(struct door_end *door)
 	free(door);
 }
 
-static int dial(const struct door_end *door, uint32_t port)
+static bool is_type(int type)
+{
+	return type == SOCK_STREAM || type == SOCK_SEQPACKET;
+}
+
+static int dial(const struct door_end *door, uint32_t port, int type)
 {
 	char name[UNIX_PATH_ROOM + PORT_ROOM];
 	struct sockaddr_un address;
 	int fd scoped_fd = -1;
 	int err;
 
+	if (!is_type(type))
+		return -EINVAL;
 	(void)snprintf(name, sizeof(name), "%s_%u", door->name, port);
 	err = unix_address(&address, name);
 	if (err < 0)
 		return err;
 	if (fchdir(door->dir_fd) < 0)
 		return -errno;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	fd_refuse_rights(fd);
@@ -91,22 +99,33 @@ static int answer(int channel, int result)
 	return fd_send(channel, &reply, sizeof(reply), result);
 }
 
-static void serve_door(struct door_end *door)
+/* Return: whether there may be another request. */
+static bool serve_dial(struct door_end *door)
 {
 	struct broker_dial request;
 	ssize_t got = recv(door->fd, &request, sizeof(request), MSG_DONTWAIT | MSG_TRUNC);
 	int err = -EPROTO;
 
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
+		return false;
 	if (got == (ssize_t)sizeof(request)) {
-		int result = dial(door, request.port);
+		int result = dial(door, request.port, request.type);
 
 		err = answer(door->fd, result);
 		fd_close(&result);
 	}
 	if (err < 0)
 		free_door(door);
+	return err == 0;
+}
+
+/* What comes meanwhile is served without being woken for it. */
+static void serve_door(struct door_end *door)
+{
+	for (unsigned int i = 0; i < DIALS_PER_TURN; i++) {
+		if (!serve_dial(door))
+			return;
+	}
 }
 
 static int watch(struct server *server, struct door_end *door, int fd)
@@ -171,14 +190,15 @@ static int make_listener(struct server *server, const struct broker_request *req
 	const struct unix_access private = BROKER_PRIVATE_ACCESS;
 	const struct unix_access *access =
 		request->op == BROKER_LISTEN_PRIVATE ? &private : &server->params->access;
-	int slot = free_slot(server);
+	int type = request->type;
+	int slot = is_type(type) ? free_slot(server) : -EINVAL;
 	struct unix_listener *listener;
 	int err;
 
 	if (slot < 0)
 		return slot;
 	listener = &server->listeners[slot];
-	err = unix_listener_open(listener, request->path, access);
+	err = unix_listener_open(listener, request->path, type, access);
 	if (err < 0)
 		return err;
 	*id = (uint32_t)slot;

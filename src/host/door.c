@@ -35,28 +35,39 @@ static void give_up(struct door *door)
 		answer_first(door, -EPIPE, -1);
 }
 
-/* Level-triggered: one answer a time, and no more than there are calls. */
-static void on_event(struct loop_source *source, uint32_t events)
+/* Return: whether there may be another answer. */
+static bool take_answer(struct door *door)
 {
-	struct door *door = container_of(source, struct door, source);
 	struct broker_reply reply;
 	size_t n_fds = 0;
 	int fd = -1;
 	ssize_t got = fd_recv(door->fd, &reply, sizeof(reply), &fd, 1, &n_fds);
 
-	(void)events;
 	if (got == -EAGAIN || got == -EINTR)
-		return;
+		return false;
 	if (got == -EMFILE && door->count > 0) { /* no room for it here */
 		answer_first(door, -EMFILE, -1);
-		return;
+		return true;
 	}
 	if (got != (ssize_t)sizeof(reply) || door->count == 0 || (reply.err == 0) != (fd >= 0)) {
 		fd_close(&fd);
 		give_up(door);
-		return;
+		return false;
 	}
 	answer_first(door, reply.err, fd);
+	return true;
+}
+
+/* Level-triggered: no more answers than there were calls. */
+static void on_event(struct loop_source *source, uint32_t events)
+{
+	struct door *door = container_of(source, struct door, source);
+	unsigned int calls = door->count;
+
+	(void)events;
+	/* without a call there is still the end to be taken note of */
+	while (take_answer(door) && --calls > 0)
+		;
 }
 
 int door_open(struct door *door, struct loop *loop, int fd,
@@ -88,9 +99,9 @@ void door_close(struct door *door)
 	fd_close(&door->fd);
 }
 
-int door_call(struct door *door, struct door_caller *caller, uint32_t port)
+int door_call(struct door *door, struct door_caller *caller, uint32_t port, int type)
 {
-	const struct broker_dial request = { .port = port };
+	const struct broker_dial request = { .port = port, .type = type };
 	int err;
 
 	if (door->fd < 0)

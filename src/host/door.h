@@ -41,12 +41,12 @@ int door_open(struct door *door, struct loop *loop, int fd,
 void door_close(struct door *door);
 
 /**
- * door_call() - Ask for a connection to a port
+ * door_call() - Ask for a connection to a port, by a socket of @type (SOCK_*)
  *
  * Return: 0: on_answer() will be called, not before this returns; -EAGAIN: too
  *         many wait, try later; -EPIPE: the broker is gone
  */
-int door_call(struct door *door, struct door_caller *caller, uint32_t port) must_use;
+int door_call(struct door *door, struct door_caller *caller, uint32_t port, int type) must_use;
 
 /** Drop a call; its answer will be closed. Legal when it does not wait. */
 void door_cancel(struct door *door, struct door_caller *caller);

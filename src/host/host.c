@@ -9,13 +9,14 @@
  */
 #include "host/host.h"
 
+#include <sys/socket.h> /* first: older kernels' vm_sockets.h needs it */
+
 #include <errno.h>
 #include <linux/vm_sockets.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -86,15 +87,32 @@ static void on_client(struct loop_source *source, uint32_t events)
 	}
 }
 
-static void add_listener(struct host *host, int fd, uint32_t guest_port)
+static void add_listener(struct host *host, int fd, uint32_t guest_port, bool seqpacket)
 {
 	host->listeners[host->listener_count++] = (struct host_listener){
 		.source = { .on_event = on_client, .fd = -1 },
 		.resume.on_expire = resume_accepting,
 		.host = host,
 		.guest_port = guest_port,
+		.seqpacket = seqpacket,
 		.fd = fd,
 	};
+}
+
+/* Clients whose messages are to keep their bounds come to a path of their own. */
+static int open_uds_seqpacket(struct host *host, const char *path, char *culprit)
+{
+	char longer[sizeof(host->dial.sun_path) + sizeof(HOST_SEQPACKET_SUFFIX)];
+	int err;
+
+	snprintf(longer, sizeof(longer), "%s" HOST_SEQPACKET_SUFFIX, path);
+	snprintf(culprit, HOST_CULPRIT_BYTES, "%s", longer);
+	err = broker_listen(host->broker, &host->uds_seqpacket, longer, SOCK_SEQPACKET);
+	if (err < 0)
+		return err;
+	fd_refuse_rights(host->uds_seqpacket.fd);
+	add_listener(host, host->uds_seqpacket.fd, 0, true);
+	return 0;
 }
 
 static int open_uds(struct host *host, const char *path, char *culprit)
@@ -107,28 +125,30 @@ static int open_uds(struct host *host, const char *path, char *culprit)
 		return err;
 	host->dial_prefix = strlen(path) + 1;
 	host->dial.sun_path[host->dial_prefix - 1] = '_';
-	err = broker_listen(host->broker, &host->uds, path);
+	err = broker_listen(host->broker, &host->uds, path, SOCK_STREAM);
 	if (err < 0)
 		return err;
 	fd_refuse_rights(host->uds.fd);
-	add_listener(host, host->uds.fd, 0);
-	return broker_open_door(host->broker, path, &host->door_fd);
+	add_listener(host, host->uds.fd, 0, false);
+	err = open_uds_seqpacket(host, path, culprit);
+	return err < 0 ? err : broker_open_door(host->broker, path, &host->door_fd);
 }
 
 /* The reference listens on every CID this host answers to, so do we. */
-static int open_vsock(struct host *host, uint32_t port)
+static int open_vsock(struct host *host, const struct forward_port *from)
 {
 	struct sockaddr_vm address = {
 		.svm_family = AF_VSOCK,
 		.svm_cid = VMADDR_CID_ANY,
-		.svm_port = port,
+		.svm_port = from->port,
 	};
-	int fd scoped_fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int type = from->seqpacket ? SOCK_SEQPACKET : SOCK_STREAM;
+	int fd scoped_fd = socket(AF_VSOCK, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
 	    listen(fd, VSOCK_BACKLOG) < 0)
 		return -errno;
-	add_listener(host, fd_take(&fd), port);
+	add_listener(host, fd_take(&fd), from->port, from->seqpacket);
 	return 0;
 }
 
@@ -138,8 +158,8 @@ static int open_forwards(struct host *host, const struct host_params *params, ch
 		int err;
 
 		snprintf(culprit, HOST_CULPRIT_BYTES, "AF_VSOCK port %u",
-			 params->forward_listen[i]);
-		err = open_vsock(host, params->forward_listen[i]);
+			 params->forward_listen[i].port);
+		err = open_vsock(host, &params->forward_listen[i]);
 		if (err < 0)
 			return err;
 	}
@@ -148,13 +168,14 @@ static int open_forwards(struct host *host, const struct host_params *params, ch
 
 int host_open(struct host *host, const struct host_params *params, char *culprit)
 {
-	size_t count = params->uds_path != NULL ? 1 : params->forward_listen_count;
+	size_t count = params->uds_path != NULL ? 2 : params->forward_listen_count;
 	int err;
 
 	memset(host, 0, sizeof(*host));
 	host->uds.fd = -1;
 	host->door.fd = -1;
 	host->door_fd = -1;
+	host->uds_seqpacket.fd = -1;
 	host->loop = params->loop;
 	host->broker = params->broker;
 	host->peers = params->peers;
@@ -203,6 +224,7 @@ void host_close(struct host *host)
 	host->listener_count = 0;
 	fd_close(&host->door_fd);
 	broker_unlisten(host->broker, &host->uds);
+	broker_unlisten(host->broker, &host->uds_seqpacket);
 	free(host->listeners);
 	host->listeners = NULL;
 }

@@ -29,6 +29,7 @@ struct host_listener {
 	struct timer resume; /* armed while descriptors are short */
 	struct host *host;
 	uint32_t guest_port; /* forwarding: where its connections go */
+	bool seqpacket;
 	int fd;
 };
 
@@ -46,8 +47,15 @@ struct host {
 	struct door door; /* to dial by, if there is a broker */
 	int door_fd;      /* for it, until host_start(); -1 otherwise */
 	struct unix_listener uds;
+	struct unix_listener uds_seqpacket;
 	struct host_listener *listeners;
 	size_t listener_count;
+};
+
+/** An AF_VSOCK port of the host that leads to the same port of the guest. */
+struct forward_port {
+	uint32_t port;
+	bool seqpacket;
 };
 
 struct host_params {
@@ -58,7 +66,7 @@ struct host_params {
 	const char *tag;
 	const char *uds_path; /* NULL when forwarding */
 	uint32_t forward_cid;
-	const uint32_t *forward_listen; /* AF_VSOCK ports carried into the guest */
+	const struct forward_port *forward_listen;
 	size_t forward_listen_count;
 };
 
@@ -78,6 +86,7 @@ size_t host_conn_bytes(void) must_use;
 int host_open(struct host *host, const struct host_params *params, char *culprit) must_use;
 
 #define HOST_CULPRIT_BYTES 160u
+#define HOST_SEQPACKET_SUFFIX "_seqpacket" /* not longer than '_' and a port */
 
 /** Begin to accept clients; owner. Return: 0, or -errno of epoll: stop and close. */
 int host_start(struct host *host) must_use;

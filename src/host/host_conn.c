@@ -20,14 +20,15 @@
  * tried again after 1, 2, 4 ... ms until the guest's own time-out is near. A
  * confined daemon has no path to connect to: the broker does, see door.h.
  */
-#include "host/host.h"
+#include "host/host_internal.h"
+
+#include <sys/socket.h> /* first: older kernels' vm_sockets.h needs it */
 
 #include <errno.h>
 #include <linux/vm_sockets.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
 #include "base/fd.h"
 #include "host/handshake.h"
@@ -38,29 +39,6 @@
 
 #define WATCH_INPUT (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET)
 #define WATCH_BOTH (WATCH_INPUT | EPOLLOUT)
-
-struct host_conn {
-	struct conn conn; /* first: the device allocates and frees it */
-	struct loop_source source;
-	struct timer timer;
-	struct host *host;
-	uint64_t dial_deadline_ms;
-	uint16_t dial_delay_ms;
-	struct door_caller caller; /* waits while the broker dials */
-	bool dialling : 1;         /* a Unix connect() waits to be tried again */
-	bool watches_output : 1;
-	bool grown : 1;  /* the send buffer was enlarged */
-	bool ended : 1;  /* the peer will send no more than what is queued */
-	bool urgent : 1; /* it has used MSG_OOB, at whose mark reads stop */
-};
-
-/* There may be very many: a megabyte holds 4096. */
-_Static_assert(sizeof(struct host_conn) <= 256, "a connection has grown");
-
-static struct host_conn *of(struct conn *conn)
-{
-	return container_of(conn, struct host_conn, conn);
-}
 
 size_t host_conn_bytes(void)
 {
@@ -83,25 +61,25 @@ static void set_timer(void *ctx, struct conn *conn, uint32_t delay_ms)
 	struct host *host = ctx;
 
 	if (delay_ms == 0)
-		loop_disarm(host->loop, &of(conn)->timer);
-	else if (loop_arm(host->loop, &of(conn)->timer, delay_ms) < 0)
+		loop_disarm(host->loop, &host_conn_of(conn)->timer);
+	else if (loop_arm(host->loop, &host_conn_of(conn)->timer, delay_ms) < 0)
 		host->device->env->guest_error(host->device->ctx, "no memory left for a time-out");
 }
 
 static void close_socket(void *ctx, struct conn *conn)
 {
 	struct host *host = ctx;
-	int fd = of(conn)->source.fd;
+	int fd = host_conn_of(conn)->source.fd;
 
-	of(conn)->dialling = false;
+	host_conn_of(conn)->dialling = false;
 	/* a connection that was never opened is all zero: it has no host yet */
-	if (of(conn)->host == NULL)
+	if (host_conn_of(conn)->host == NULL)
 		return;
-	door_cancel(&host->door, &of(conn)->caller);
+	door_cancel(&host->door, &host_conn_of(conn)->caller);
 	if (fd < 0)
 		return;
-	loop_del(host->loop, &of(conn)->source);
-	of(conn)->source.fd = -1;
+	loop_del(host->loop, &host_conn_of(conn)->source);
+	host_conn_of(conn)->source.fd = -1;
 	fd_close(&fd);
 }
 
@@ -110,14 +88,14 @@ static void close_socket(void *ctx, struct conn *conn)
 void host_conn_accepted(struct host *host, int fd, const struct host_listener *from,
 			uint32_t peer_port)
 {
-	struct conn *conn = device_accept(host->device);
+	struct conn *conn = device_accept(host->device, from->seqpacket);
 	struct host_conn *hc;
 
 	if (conn == NULL) {
 		fd_close(&fd);
 		return;
 	}
-	hc = of(conn);
+	hc = host_conn_of(conn);
 	set_up(host, hc);
 	if (loop_add(host->loop, &hc->source, fd, WATCH_INPUT) < 0) {
 		hc->source.fd = -1;
@@ -139,15 +117,19 @@ static void handshake(struct host_conn *hc)
 	uint32_t port = 0;
 	ssize_t got = recv(hc->source.fd, text, sizeof(text), MSG_PEEK | MSG_DONTWAIT);
 	enum handshake_result result = HANDSHAKE_BAD;
+	bool whole = hc->conn.seqpacket; /* the line is a record */
 
 	if (got < 0 && errno == EAGAIN)
 		return;
 	if (got > 0)
 		result = handshake_parse(text, (size_t)got, &port, &line);
-	if (result == HANDSHAKE_MORE && !hc->ended)
+	if (result == HANDSHAKE_MORE && !hc->ended && !whole)
 		return;
+	if (result == HANDSHAKE_DONE && whole && line != (size_t)got)
+		result = HANDSHAKE_BAD;
 	/* the edge that told of bytes behind the line has passed */
-	hc->conn.readable = (size_t)got > line || got == (ssize_t)sizeof(text) || hc->ended;
+	hc->conn.readable =
+		whole || (size_t)got > line || got == (ssize_t)sizeof(text) || hc->ended;
 	if (result != HANDSHAKE_DONE ||
 	    recv(hc->source.fd, text, line, MSG_DONTWAIT) != (ssize_t)line ||
 	    conn_request(device, &hc->conn, port, 0) < 0)
@@ -162,12 +144,18 @@ static int accepted(void *ctx, struct conn *conn)
 
 	if (host->forward_cid != 0)
 		return 0;
-	if (send(of(conn)->source.fd, reply, len, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)len)
+	if (send(host_conn_of(conn)->source.fd, reply, len, MSG_DONTWAIT | MSG_NOSIGNAL) !=
+	    (ssize_t)len)
 		return -EPIPE; /* an empty send buffer has room for it, so it is gone */
 	return 0;
 }
 
 /* --- dialling --- */
+
+static int socket_type(const struct host_conn *hc)
+{
+	return hc->conn.seqpacket ? SOCK_SEQPACKET : SOCK_STREAM;
+}
 
 /* Return: 0: connected, -EINPROGRESS: host_conn_dialled() will tell, other -errno. */
 static int try_dial(struct host_conn *hc)
@@ -176,7 +164,7 @@ static int try_dial(struct host_conn *hc)
 	int err;
 
 	if (host->door.used) {
-		err = door_call(&host->door, &hc->caller, hc->conn.host_port);
+		err = door_call(&host->door, &hc->caller, hc->conn.host_port, socket_type(hc));
 		return err == 0 ? -EINPROGRESS : err;
 	}
 	snprintf(host->dial.sun_path + host->dial_prefix,
@@ -218,7 +206,7 @@ static int dial_unix(struct host_conn *hc)
 	int err;
 
 	if (!hc->host->door.used) {
-		hc->source.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		hc->source.fd = socket(AF_UNIX, socket_type(hc) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 		if (hc->source.fd < 0)
 			return -errno;
 		fd_refuse_rights(hc->source.fd);
@@ -244,7 +232,7 @@ static int dial_vsock(struct host_conn *hc)
 	};
 	int err;
 
-	hc->source.fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	hc->source.fd = socket(AF_VSOCK, socket_type(hc) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (hc->source.fd < 0)
 		return -errno;
 	if (connect(hc->source.fd, (struct sockaddr *)&address, sizeof(address)) == 0)
@@ -263,8 +251,9 @@ static int open_socket(void *ctx, struct conn *conn)
 {
 	struct host *host = ctx;
 
-	set_up(host, of(conn));
-	return host->forward_cid != 0 ? dial_vsock(of(conn)) : dial_unix(of(conn));
+	set_up(host, host_conn_of(conn));
+	return host->forward_cid != 0 ? dial_vsock(host_conn_of(conn))
+				      : dial_unix(host_conn_of(conn));
 }
 
 /* What a later attempt came to. */
@@ -312,7 +301,7 @@ static void dialled(struct host_conn *hc)
 
 /* --- bytes --- */
 
-static void watch_output(struct host_conn *hc, bool on)
+void host_watch_output(struct host_conn *hc, bool on)
 {
 	if (hc->watches_output == on)
 		return;
@@ -320,8 +309,7 @@ static void watch_output(struct host_conn *hc, bool on)
 		hc->watches_output = on;
 }
 
-/* Once per connection that needs it: more room makes fewer, larger sends. */
-static bool grow_send_buffer(struct host_conn *hc)
+bool host_grow_send_buffer(struct host_conn *hc)
 {
 	int bytes = SEND_BUFFER_BYTES;
 
@@ -331,29 +319,29 @@ static bool grow_send_buffer(struct host_conn *hc)
 	return setsockopt(hc->source.fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)) == 0;
 }
 
-static ssize_t send_some(const struct host_conn *hc, const struct iovec *iov, size_t count)
+ssize_t host_send_some(const struct host_conn *hc, const struct iovec *iov, size_t count, int flags)
 {
 	struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = count };
 	ssize_t sent;
 
 	do
-		sent = sendmsg(hc->source.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+		sent = sendmsg(hc->source.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL | flags);
 	while (sent < 0 && errno == EINTR);
 	return sent < 0 ? -errno : sent;
 }
 
 static ssize_t send_bytes(void *ctx, struct conn *conn, const struct iovec *iov, size_t count)
 {
-	struct host_conn *hc = of(conn);
+	struct host_conn *hc = host_conn_of(conn);
 	size_t total = iov_total(iov, count);
-	ssize_t sent = send_some(hc, iov, count);
+	ssize_t sent = host_send_some(hc, iov, count, 0);
 
 	(void)ctx;
-	if (sent == -EAGAIN && grow_send_buffer(hc))
-		sent = send_some(hc, iov, count);
+	if (sent == -EAGAIN && host_grow_send_buffer(hc))
+		sent = host_send_some(hc, iov, count, 0);
 	if (sent == -EAGAIN || (sent >= 0 && (size_t)sent < total)) {
-		grow_send_buffer(hc);
-		watch_output(hc, true);
+		host_grow_send_buffer(hc);
+		host_watch_output(hc, true);
 	}
 	return sent;
 }
@@ -362,7 +350,7 @@ static ssize_t recv_bytes(void *ctx, struct conn *conn, struct iovec *iov, size_
 			  bool *drained)
 {
 	struct host *host = ctx;
-	struct host_conn *hc = of(conn);
+	struct host_conn *hc = host_conn_of(conn);
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = count };
 	ssize_t got;
 
@@ -385,9 +373,9 @@ static void shut_down(void *ctx, struct conn *conn, uint32_t flags)
 {
 	(void)ctx;
 	if ((flags & VSOCK_SHUTDOWN_SEND) != 0)
-		shutdown(of(conn)->source.fd, SHUT_WR);
+		shutdown(host_conn_of(conn)->source.fd, SHUT_WR);
 	if ((flags & VSOCK_SHUTDOWN_RCV) != 0)
-		shutdown(of(conn)->source.fd, SHUT_RD);
+		shutdown(host_conn_of(conn)->source.fd, SHUT_RD);
 }
 
 const struct endpoint_ops host_endpoint = {
@@ -395,6 +383,9 @@ const struct endpoint_ops host_endpoint = {
 	.accepted = accepted,
 	.send = send_bytes,
 	.recv = recv_bytes,
+	.send_message = host_send_message,
+	.next_message = host_next_message,
+	.recv_message = host_recv_message,
 	.shutdown = shut_down,
 	.close = close_socket,
 	.timer = set_timer,
@@ -408,8 +399,8 @@ static void transfer_events(struct host_conn *hc, uint32_t events)
 	bool hung_up = (events & (EPOLLHUP | EPOLLERR)) != 0;
 
 	if ((events & EPOLLOUT) != 0) {
-		if (buf_length(&hc->conn.spill) == 0)
-			watch_output(hc, false);
+		if (!conn_waits(&hc->conn))
+			host_watch_output(hc, false);
 		else
 			conn_host_writable(device, &hc->conn);
 	}

@@ -16,6 +16,8 @@
 
 #define LISTEN_BACKLOG 4096 /* cut by net.core.somaxconn */
 
+const struct unix_access unix_access_default = { .mode = -1, .group = (gid_t)-1 };
+
 int unix_address(struct sockaddr_un *address, const char *path)
 {
 	size_t len = strlen(path);
@@ -38,7 +40,7 @@ static int probe(const struct sockaddr_un *address)
 	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
 	    errno == ECONNREFUSED)
 		return 0;
-	return -EADDRINUSE; /* EAGAIN: its backlog is full, so it lives */
+	return -EADDRINUSE; /* EAGAIN: its backlog is full, EPROTOTYPE: another type */
 }
 
 /* Make room at the path. Return: 0 or why it must not be touched. */
@@ -110,12 +112,12 @@ static const char *node_name(const struct unix_listener *listener)
 	return slash == NULL ? listener->path : slash + 1;
 }
 
-int unix_listener_open(struct unix_listener *listener, const char *path,
+int unix_listener_open(struct unix_listener *listener, const char *path, int type,
 		       const struct unix_access *access)
 {
 	struct unix_listener made = { .fd = -1, .dir_fd = -1 };
 	struct sockaddr_un address;
-	const char *name = NULL;
+	const char *name = "";
 	int fd scoped_fd = -1;
 	int dir_fd scoped_fd = -1;
 	int err;
@@ -129,7 +131,7 @@ int unix_listener_open(struct unix_listener *listener, const char *path,
 	dir_fd = unix_open_parent(path, &name);
 	if (dir_fd < 0)
 		return dir_fd;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	err = bind_node(fd, &address, access);

@@ -20,6 +20,9 @@ struct unix_access {
 	gid_t group; /* (gid_t)-1: ours */
 };
 
+/** As any program's that does not care. */
+extern const struct unix_access unix_access_default;
+
 struct unix_listener {
 	int fd;     /* -1 when closed */
 	int dir_fd; /* the node's directory (O_PATH); -1: another process removes it */
@@ -32,6 +35,7 @@ struct unix_listener {
 /**
  * unix_listener_open() - Bind and listen, non-blocking
  * @path:    shorter than sun_path
+ * @type:    SOCK_STREAM or SOCK_SEQPACKET
  * @access:  of the node; in force before anybody can connect
  *
  * A socket at @path that nobody listens on is removed first. Changes the
@@ -40,7 +44,7 @@ struct unix_listener {
  * Return: 0; -EEXIST: something that is no socket is there; -EADDRINUSE:
  * somebody listens there; other -errno
  */
-int unix_listener_open(struct unix_listener *listener, const char *path,
+int unix_listener_open(struct unix_listener *listener, const char *path, int type,
 		       const struct unix_access *access) must_use;
 
 /** Remove the node if it is still ours and where it was made; legal twice. */

@@ -93,8 +93,9 @@ void vu_ring_settle(struct vu_ring *ring)
 	ring->ready = ret == 0;
 	session->ops->unlock(session->ctx);
 	if (ret < 0) {
-		log_debug(session->tag, "ring %u cannot start at 0x%" PRIx32 ": %s", ring->index,
-			  ring->base, strerror(-ret));
+		log_limited(&session->refusals, loop_now_ms(session->loop), LOG_WARNING,
+			    session->tag, "ring %u cannot start at 0x%" PRIx32 ": %s", ring->index,
+			    ring->base, strerror(-ret));
 		return;
 	}
 	ring->ran = true;

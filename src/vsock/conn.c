@@ -58,7 +58,18 @@ void conn_wake_reader(struct device *device, struct conn *conn)
 	device->env->schedule(device->ctx);
 }
 
-static void release_spill(struct device *device, uint64_t bytes)
+bool conn_charge(struct device *device, uint32_t bytes)
+{
+	const struct quota *full = quota_take(&device->buffered, bytes);
+
+	if (full != NULL)
+		device->env->limit_reached(device->ctx, full->name, "a connection was reset");
+	else
+		device->spill_bytes += bytes;
+	return full == NULL;
+}
+
+void conn_discharge(struct device *device, uint32_t bytes)
 {
 	device->spill_bytes -= bytes;
 	quota_give(&device->buffered, bytes);
@@ -66,8 +77,10 @@ static void release_spill(struct device *device, uint64_t bytes)
 
 static void drop_spill(struct device *device, struct conn *conn)
 {
-	release_spill(device, buf_length(&conn->spill));
+	conn_discharge(device, buf_length(&conn->spill));
 	buf_fini(&conn->spill);
+	if (conn->seqpacket)
+		messages_clear(&conn->messages->spilt);
 }
 
 static void close_host(struct device *device, struct conn *conn)
@@ -79,6 +92,7 @@ static void close_host(struct device *device, struct conn *conn)
 	conn->readable = false;
 	conn->starved = false;
 	drop_spill(device, conn);
+	conn_drop_rest(device, conn);
 }
 
 void conn_free(struct device *device, struct conn *conn)
@@ -104,7 +118,7 @@ void conn_detach_guest(struct device *device, struct conn *conn, enum conn_end w
 	conntab_remove(&device->conns, conn);
 	list_remove(&conn->ctl);
 	list_remove(&conn->data);
-	if (conn->state != CONN_ESTABLISHED || buf_length(&conn->spill) == 0) {
+	if (conn->state != CONN_ESTABLISHED || !conn_waits(conn)) {
 		conn_free(device, conn);
 		return;
 	}
@@ -143,16 +157,18 @@ void conn_drained(struct device *device, struct conn *conn)
 		device->endpoint->shutdown(device->host, conn, VSOCK_SHUTDOWN_SEND);
 }
 
-static void credit_after_progress(struct device *device, struct conn *conn)
+void conn_progress(struct device *device, struct conn *conn)
 {
+	/* whoever has sent a part of a message may lack the credit for the rest */
+	bool needy = conn->seqpacket && conn->messages->spilt.open > 0 &&
+		     conn->in.fwd_cnt != conn->in.reported;
+
 	if (conn->state == CONN_ESTABLISHED &&
-	    credit_in_update_due(&conn->in, device->window, conn->out.buf_alloc))
+	    (needy || credit_in_update_due(&conn->in, device->window, conn->out.buf_alloc)))
 		conn_owe(device, conn, CONN_OWES_CREDIT_UPDATE);
 }
 
-/* The host program will never take what is kept, nor @bytes more: it shut down
- * or went away. */
-static void host_refuses_bytes(struct device *device, struct conn *conn, uint32_t bytes)
+void conn_host_refuses(struct device *device, struct conn *conn, uint32_t bytes)
 {
 	conn->in.fwd_cnt += buf_length(&conn->spill) + bytes;
 	drop_spill(device, conn);
@@ -177,28 +193,22 @@ static int keep_copy(struct device *device, struct conn *conn, struct iov_cursor
 	return 0;
 }
 
-/* Keep what the host did not take. Return: 0, or -errno after a word about it. */
-static int keep(struct device *device, struct conn *conn, const struct iovec *iov, size_t count,
-		size_t skip)
+int conn_keep(struct device *device, struct conn *conn, const struct iovec *iov, size_t count,
+	      size_t skip)
 {
 	uint32_t before = buf_length(&conn->spill);
 	struct iov_cursor rest = iov_begin(iov, count);
-	const struct quota *full;
 	size_t wanted;
 	int err;
 
 	iov_advance(&rest, skip);
 	wanted = rest.left;
-	full = quota_take(&device->buffered, wanted);
-	if (full != NULL) {
-		device->env->limit_reached(device->ctx, full->name, "a connection was reset");
+	if (!conn_charge(device, (uint32_t)wanted))
 		return -ENOBUFS;
-	}
-	device->spill_bytes += wanted;
 	device->stats.spilled_bytes += wanted;
 	err = keep_copy(device, conn, &rest);
 	if (err < 0) {
-		release_spill(device, wanted - (buf_length(&conn->spill) - before));
+		conn_discharge(device, (uint32_t)wanted - (buf_length(&conn->spill) - before));
 		device->env->guest_error(device->ctx, "too many bytes wait for the host");
 	}
 	return err;
@@ -213,7 +223,7 @@ void conn_hand_on(struct device *device, struct conn *conn, const struct iovec *
 		return;
 	if (conn->discard) {
 		conn->in.fwd_cnt += bytes;
-		credit_after_progress(device, conn);
+		conn_progress(device, conn);
 		return;
 	}
 	if (buf_length(&conn->spill) == 0)
@@ -222,21 +232,25 @@ void conn_hand_on(struct device *device, struct conn *conn, const struct iovec *
 		if (sent == -EFAULT) /* the guest's memory is gone, not the host */
 			conn_reset(device, conn, CONN_END_BROKEN_RULE);
 		else
-			host_refuses_bytes(device, conn, bytes);
+			conn_host_refuses(device, conn, bytes);
 		return;
 	}
 	if (sent < 0)
 		sent = 0;
 	conn->in.fwd_cnt += (uint32_t)sent;
-	if ((uint32_t)sent < bytes && keep(device, conn, iov, count, (size_t)sent) < 0) {
+	if ((uint32_t)sent < bytes && conn_keep(device, conn, iov, count, (size_t)sent) < 0) {
 		conn_reset(device, conn, CONN_END_LIMIT);
 		return;
 	}
-	credit_after_progress(device, conn);
+	conn_progress(device, conn);
 }
 
 void conn_flush(struct device *device, struct conn *conn)
 {
+	if (conn->seqpacket) {
+		conn_flush_messages(device, conn);
+		return;
+	}
 	while (buf_length(&conn->spill) > 0) {
 		struct iovec spans[2];
 		size_t n = buf_spans(&conn->spill, spans);
@@ -245,13 +259,13 @@ void conn_flush(struct device *device, struct conn *conn)
 		if (sent == -EAGAIN || sent == 0)
 			return;
 		if (sent < 0) {
-			host_refuses_bytes(device, conn, 0);
+			conn_host_refuses(device, conn, 0);
 			return;
 		}
 		buf_consume(&conn->spill, (size_t)sent);
-		release_spill(device, (uint64_t)sent);
+		conn_discharge(device, (uint32_t)sent);
 		conn->in.fwd_cnt += (uint32_t)sent;
-		credit_after_progress(device, conn);
+		conn_progress(device, conn);
 	}
 	conn_drained(device, conn);
 }

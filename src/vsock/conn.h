@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * conn.h - one stream connection between a guest port and a host-side socket.
+ * conn.h - one connection between a guest port and a host-side socket.
  *
  * Only data: conn_guest.c says what a guest's packet does to it, conn_host.c
  * what the host side does to it, rx.c sends what it owes. The socket behind it
@@ -26,6 +26,7 @@
 #include "base/compiler.h"
 #include "base/list.h"
 #include "vsock/credit.h"
+#include "vsock/messages.h"
 
 enum conn_state {
 	CONN_FREE,
@@ -46,6 +47,16 @@ enum conn_state {
 #define CONN_OWES_CREDIT_REQUEST 8u
 #define CONN_OWES_SHUTDOWN 16u
 #define CONN_OWES_RST 32u
+
+/** What only a SOCK_SEQPACKET connection has. */
+struct conn_messages {
+	struct messages spilt; /* bounds of the bytes in conn.spill */
+
+	/* a message of the host that is handed to the guest in pieces */
+	struct buf rest; /* what is left of it */
+	uint32_t flags;  /* VSOCK_SEQ_* of its end */
+	uint32_t needed; /* starved: bytes of the next message; 0: of this one */
+};
 
 struct conn {
 	/* identity: constant while in the table */
@@ -68,7 +79,8 @@ struct conn {
 	bool by_guest : 1;       /* the guest asked for it */
 	bool opened : 1;         /* it was established once */
 	bool ended : 1;          /* its end was counted */
-	uint8_t probe_shift : 6; /* doubles the interval of credit requests */
+	bool seqpacket : 1;      /* type of socket; constant */
+	uint8_t probe_shift : 5; /* doubles the interval of credit requests */
 	uint8_t read_guess;      /* RX buffers to offer to the next read */
 	uint8_t smalls;          /* steps of a few bytes in a row, see pace.h */
 	uint32_t stalled_at;     /* ORPHAN: bytes held when the timer was armed */
@@ -80,9 +92,18 @@ struct conn {
 	struct list ctl;  /* on the device's list of those that owe */
 	struct list data; /* on the device's list of those with bytes to read */
 
-	struct credit_out out; /* towards the guest */
-	struct credit_in in;   /* from the guest */
-	struct buf spill;      /* bytes of the guest the host has not taken */
+	struct credit_out out;          /* towards the guest */
+	struct credit_in in;            /* from the guest */
+	struct buf spill;               /* bytes of the guest the host has not taken */
+	struct conn_messages *messages; /* NULL unless seqpacket */
 };
+
+/** Whether something of the guest waits for room in the host's socket. */
+static inline bool conn_waits(const struct conn *conn)
+{
+	if (unlikely(conn->seqpacket))
+		return conn->messages->spilt.complete > 0;
+	return buf_length(&conn->spill) > 0;
+}
 
 #endif

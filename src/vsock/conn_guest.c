@@ -13,7 +13,9 @@
 /* The guest may take more again: go on reading for it. */
 static void end_starvation(struct device *device, struct conn *conn)
 {
-	if (!conn->starved || credit_out_usable(&conn->out) == 0)
+	if (!conn->starved)
+		return;
+	if (conn->seqpacket ? !conn_message_fits(conn) : credit_out_usable(&conn->out) == 0)
 		return;
 	conn->starved = false;
 	conn->probe_shift = 0;
@@ -89,8 +91,10 @@ void conn_guest_request(struct device *device, const struct pkt *pkt, struct con
 		conn->state = CONN_CONNECTING;
 		conn->by_guest = true;
 		conn_begin_wait(device, conn);
-		err = conntab_insert(&device->conns, conn);
+		err = conn_set_type(conn, pkt->type);
 	}
+	if (err == 0)
+		err = conntab_insert(&device->conns, conn);
 	if (err == 0)
 		err = device->endpoint->open(device->host, conn);
 	if (err == 0)
@@ -145,7 +149,7 @@ static void on_shutdown(struct device *device, struct conn *conn, const struct p
 		if (conn->guest_shutdown != VSOCK_SHUTDOWN_BOTH)
 			device->endpoint->shutdown(device->host, conn, VSOCK_SHUTDOWN_RCV);
 	}
-	if (news != 0 && buf_length(&conn->spill) == 0)
+	if (news != 0 && !conn_waits(conn))
 		conn_drained(device, conn);
 }
 

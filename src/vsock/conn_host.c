@@ -9,11 +9,13 @@
 
 #define FIRST_HOST_PORT (UINT32_C(1) << 30) /* as Firecracker: 2^30 to 2^31 */
 
-struct conn *device_accept(struct device *device)
+struct conn *device_accept(struct device *device, bool seqpacket)
 {
+	uint16_t type = seqpacket ? VSOCK_TYPE_SEQPACKET : VSOCK_TYPE_STREAM;
 	struct conn *conn;
 
-	if (device->rx == NULL || device->tx == NULL || device->draining) {
+	if (device->rx == NULL || device->tx == NULL || device->draining ||
+	    !device_has_type(device, type)) {
 		device_note_refusal(device, NULL,
 				    device->draining ? CONN_END_DRAINING : CONN_END_NO_GUEST);
 		return NULL;
@@ -27,6 +29,11 @@ struct conn *device_accept(struct device *device)
 	conn = device_new_conn(device);
 	if (conn == NULL) {
 		device_note_refusal(device, NULL, CONN_END_LIMIT);
+		return NULL;
+	}
+	if (conn_set_type(conn, type) < 0) {
+		conn_note_end(device, conn, CONN_END_LIMIT);
+		conn_free(device, conn);
 		return NULL;
 	}
 	conn->state = CONN_HANDSHAKE;
@@ -100,8 +107,7 @@ void conn_host_readable(struct device *device, struct conn *conn, bool hung_up)
 
 void conn_host_writable(struct device *device, struct conn *conn)
 {
-	if ((conn->state == CONN_ESTABLISHED || conn->state == CONN_ORPHAN) &&
-	    buf_length(&conn->spill) > 0)
+	if ((conn->state == CONN_ESTABLISHED || conn->state == CONN_ORPHAN) && conn_waits(conn))
 		conn_flush(device, conn);
 }
 
@@ -111,7 +117,7 @@ static void probe(struct device *device, struct conn *conn)
 {
 	if (conn->probe_shift < CONN_PROBE_MAX_SHIFT)
 		conn->probe_shift++;
-	if (credit_out_allowed(&conn->out) > 0) {
+	if (conn->seqpacket ? conn_message_fits(conn) : credit_out_allowed(&conn->out) > 0) {
 		conn->starved = false;
 		conn_wake_reader(device, conn);
 		return;

@@ -70,8 +70,18 @@ struct conn *conntab_alloc(struct conntab *tab)
 	return conn;
 }
 
+int conntab_add_messages(struct conn *conn)
+{
+	conn->messages = calloc(1, sizeof(*conn->messages));
+	if (conn->messages == NULL)
+		return -ENOMEM;
+	conn->seqpacket = true;
+	return 0;
+}
+
 void conntab_release(struct conntab *tab, struct conn *conn)
 {
+	free(conn->messages);
 	conntab_remove(tab, conn);
 	list_remove(&conn->ctl);
 	list_remove(&conn->data);

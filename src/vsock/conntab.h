@@ -43,6 +43,9 @@ void conntab_fini(struct conntab *tab);
  *  when the bound or memory is reached. */
 struct conn *conntab_alloc(struct conntab *tab) must_use;
 
+/** Make a fresh element one of SOCK_SEQPACKET. Return: 0 or -ENOMEM. */
+int conntab_add_messages(struct conn *conn) must_use;
+
 /** Give an element back; it is taken out of the hash first. */
 void conntab_release(struct conntab *tab, struct conn *conn);
 

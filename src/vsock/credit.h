@@ -125,6 +125,19 @@ static inline uint32_t credit_out_usable(const struct credit_out *c)
 	return bytes < sliver && credit_out_in_flight(c) > 0 ? 0 : bytes;
 }
 
+/**
+ * credit_out_takes() - Whether a whole message of @bytes may be sent now
+ *
+ * Receivers read whole messages only, so one that has begun must come to its
+ * end: it is begun when there is room for it in packets of ordinary size, and
+ * then the packet limit does not hold it up any more.
+ */
+static inline bool credit_out_takes(const struct credit_out *c, uint32_t bytes)
+{
+	return bytes <= credit_out_bytes(c) &&
+	       (c->packets == 0 || bytes / CREDIT_BYTES_PER_PACKET < credit_out_packets(c));
+}
+
 /** One packet of @bytes was sent. */
 static inline void credit_out_sent(struct credit_out *c, uint32_t bytes)
 {

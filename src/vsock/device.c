@@ -20,6 +20,7 @@ void device_init(struct device *device, const struct device_params *params)
 	device->guest_cid = params->guest_cid;
 	device->window = params->window;
 	device->any_cid = params->any_cid;
+	device->types = 1u << VSOCK_TYPE_STREAM;
 	device->next_port = (uint32_t)params->random;
 	device->max_half_open = params->max_half_open;
 	device->open = params->open;
@@ -61,6 +62,18 @@ void device_fini(struct device *device)
 	conntab_fini(&device->conns);
 	device->env->lock(device->ctx);
 	inbox_clear(&device->inbox);
+	device->env->unlock(device->ctx);
+}
+
+void device_set_features(struct device *device, uint64_t features)
+{
+	bool implied = (features & bit64(VSOCK_F_NO_IMPLIED_STREAM_BIT)) == 0;
+	bool stream = implied || (features & bit64(VSOCK_F_STREAM_BIT)) != 0;
+	bool seqpacket = (features & bit64(VSOCK_F_SEQPACKET_BIT)) != 0;
+
+	device->env->lock(device->ctx);
+	device->types = (uint8_t)((uint32_t)stream << VSOCK_TYPE_STREAM |
+				  (uint32_t)seqpacket << VSOCK_TYPE_SEQPACKET);
 	device->env->unlock(device->ctx);
 }
 

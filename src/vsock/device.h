@@ -94,6 +94,7 @@ struct tx_batch {
 	struct conn *conn; /* NULL: empty */
 	uint32_t pieces;
 	uint32_t bytes;
+	uint32_t flags; /* seqpacket: VSOCK_SEQ_*, when the message is complete */
 };
 
 /** Consecutive packets to one sibling flow, during which its lock is held. */
@@ -119,6 +120,7 @@ struct device {
 
 	uint32_t guest_cid;
 	uint32_t window; /* buf_alloc we advertise, bytes */
+	uint8_t types;   /* socket types as bits by number; under the lock */
 	bool any_cid;    /* every destination CID is the host side (forwarding) */
 
 	struct tx_batch batch;
@@ -170,6 +172,9 @@ void device_init(struct device *device, const struct device_params *params);
 /** End every connection and free everything. */
 void device_fini(struct device *device);
 
+/** The driver acknowledged @features (VSOCK_F_*_BIT): socket types it may use. */
+void device_set_features(struct device *device, uint64_t features);
+
 /** Give or take away (NULL) a running ring. Owner only; takes the lock for RX. */
 void device_set_rx(struct device *device, struct vring *ring);
 void device_set_tx(struct device *device, struct vring *ring);
@@ -206,10 +211,13 @@ bool device_run_rx(struct device *device) must_use;
  * The oldest one that still waits for its guest is given up when there are too
  * many of them.
  *
+ * @seqpacket: type of its socket
+ *
  * Return: a connection in state HANDSHAKE with its time-out armed by the
- *         caller, or NULL: at the limit, or no guest is running
+ *         caller, or NULL: at the limit, or no guest is running, or the guest
+ *         cannot have sockets of this type
  */
-struct conn *device_accept(struct device *device) must_use;
+struct conn *device_accept(struct device *device, bool seqpacket) must_use;
 
 /** The client named the guest port (@host_port 0: choose one): ask the guest.
  *  Return: 0 or -errno; on failure the caller calls conn_abandon(). */

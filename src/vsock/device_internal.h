@@ -20,6 +20,12 @@ static inline bool device_is_congested(const struct device *device)
 	return device->rst_count == DEVICE_MAX_RSTS;
 }
 
+/** Whether the guest's driver may use sockets of this type. */
+static inline bool device_has_type(const struct device *device, uint16_t type)
+{
+	return type <= VSOCK_TYPE_SEQPACKET && (device->types >> type & 1u) != 0;
+}
+
 /** Publish what was emitted and notify the guest if it wants that. Under the lock. */
 void device_publish_rx(struct device *device, struct rx_fill *fill);
 
@@ -94,6 +100,62 @@ void conn_flush(struct device *device, struct conn *conn);
 
 /** The host has taken all there was: do what waited for that. */
 void conn_drained(struct device *device, struct conn *conn);
+
+/** The host program will never take what is kept, nor @bytes more: it shut down
+ *  or went away. */
+void conn_host_refuses(struct device *device, struct conn *conn, uint32_t bytes);
+
+/** Keep what the host did not take, from byte @skip on. Return: 0, or -errno after
+ *  a word about it. */
+int conn_keep(struct device *device, struct conn *conn, const struct iovec *iov, size_t count,
+	      size_t skip) must_use;
+
+/** Count @bytes kept for a host program or for our guest against the VM's bound.
+ *  Return: false, after a word about it, if it is reached */
+bool conn_charge(struct device *device, uint32_t bytes) must_use;
+void conn_discharge(struct device *device, uint32_t bytes);
+
+/** The host took bytes: tell the guest if it should know. */
+void conn_progress(struct device *device, struct conn *conn);
+
+/* --- conn_messages.c: the same for seqpacket --- */
+
+/** Make a fresh connection one of @type. Return: 0 or -ENOMEM. */
+int conn_set_type(struct conn *conn, uint16_t type) must_use;
+
+/** Forget the rest of a message for the guest; legal for streams. */
+void conn_drop_rest(struct device *device, struct conn *conn);
+
+/**
+ * conn_hand_on_message() - conn_hand_on() for a message or a part of it
+ * @flags: VSOCK_SEQ_* if it ends here
+ */
+void conn_hand_on_message(struct device *device, struct conn *conn, const struct iovec *iov,
+			  size_t count, uint32_t bytes, uint32_t flags);
+
+/** conn_flush() for messages. */
+void conn_flush_messages(struct device *device, struct conn *conn);
+
+/** Whether the guest can take what a starved connection waits with. */
+bool conn_message_fits(const struct conn *conn) must_use;
+
+/* --- rx.c --- */
+
+/** A packet of @op from the host side to the guest. */
+struct pkt rx_conn_pkt(const struct device *device, const struct conn *conn, uint16_t op) must_use;
+
+/** Nothing can be sent before the guest gives credit. */
+void rx_starve(struct device *device, struct conn *conn);
+
+/** A read returned nothing or an error. */
+void rx_read_ended(struct device *device, struct conn *conn, ssize_t result);
+
+/* --- rx_messages.c --- */
+
+/** Give the guest (the rest of) one message; *@left loses its bytes. Return: false
+ *  when the ring is empty. */
+bool rx_read_message(struct device *device, struct conn *conn, struct rx_fill *fill, uint32_t *left)
+	must_use;
 
 /* --- conn_guest.c --- */
 

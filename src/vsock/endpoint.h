@@ -47,6 +47,35 @@ struct endpoint_ops {
 	ssize_t (*recv)(void *ctx, struct conn *conn, struct iovec *iov, size_t count,
 			bool *drained);
 
+	/**
+	 * send_message() - The same for one whole message (seqpacket)
+	 * @eor: a record ends with it
+	 *
+	 * Return: 0: it was taken; -EAGAIN, others: as send(); -EMSGSIZE: the
+	 * socket will never take so long a message
+	 */
+	int (*send_message)(void *ctx, struct conn *conn, const struct iovec *iov, size_t count,
+			    bool eor);
+
+	/**
+	 * next_message() - Size of the next message of the host program
+	 *
+	 * Return: bytes, or more where the socket cannot tell; 0 at end of file;
+	 * -EAGAIN: there is none, conn_host_readable() follows; -EINTR: ask again
+	 * later; other -errno: it is gone
+	 */
+	ssize_t (*next_message)(void *ctx, struct conn *conn);
+
+	/**
+	 * recv_message() - Read it, scattered
+	 * @eor: output: a record ends with it
+	 *
+	 * Return: bytes; -EMSGSIZE: there was no room for all of it, it is lost;
+	 * others as recv()
+	 */
+	ssize_t (*recv_message)(void *ctx, struct conn *conn, struct iovec *iov, size_t count,
+				bool *eor);
+
 	/** The guest declared VSOCK_SHUTDOWN_* @flags: pass it on. */
 	void (*shutdown)(void *ctx, struct conn *conn, uint32_t flags);
 

@@ -19,6 +19,10 @@
  * inbox. A guest may have asked for INBOX_MAX_FLOWS flows at a time; what
  * siblings asked for counts for them, so nobody can use up another's share.
  *
+ * On seqpacket flows what is kept keeps the bounds of its messages. A receiver
+ * reads whole ones only: the end of one that has begun goes past the limit on
+ * packets. A message without a byte is dropped, as in conn_messages.c.
+ *
  * Bytes may also wait because the receiver has too many packets queued
  * (credit.h). Older kernels volunteer no credit when they have read everything,
  * so such a flow is blocked, the guest is asked by CREDIT_REQUEST, and asked
@@ -39,6 +43,7 @@
 #include "base/list.h"
 #include "base/quota.h"
 #include "vsock/credit.h"
+#include "vsock/messages.h"
 #include "vsock/pkt.h"
 
 #define INBOX_MAX_FLOWS 4096u
@@ -59,7 +64,8 @@ struct inbox_flow {
 	uint32_t fwd_cnt;
 	uint8_t owes;          /* CONN_OWES_* for the receiving guest */
 	uint8_t shutdown;      /* flags of the SHUTDOWN that is owed */
-	bool replaced;         /* an RST for the flow's predecessor goes first */
+	uint8_t type;          /* VSOCK_TYPE_* */
+	uint8_t replaced;      /* type of a predecessor whose RST goes first, or 0 */
 	bool own;              /* the receiving guest asked for this connection */
 	bool unanswered;       /* own, and the sender has not sent its RESPONSE */
 	bool open;             /* the receiver took part: its credit means this flow */
@@ -68,10 +74,18 @@ struct inbox_flow {
 	uint32_t stalled_ms;   /* for how long it has been so many */
 	struct credit_out out; /* towards the receiving guest */
 	struct buf bytes;      /* not yet in its RX ring */
+	struct messages ends;  /* of messages in bytes; a stream is one without end */
+	bool partly;           /* seqpacket: a part of the first one is in the ring */
 	struct inbox_flow *hash_next;
 	struct list all;
 	struct list ready; /* on inbox.ready or inbox.blocked while something waits */
 };
+
+/** Whether bytes wait, or the end of a message. */
+static inline bool inbox_flow_waits(const struct inbox_flow *flow)
+{
+	return buf_length(&flow->bytes) > 0 || flow->ends.complete > 0;
+}
 
 struct inbox {
 	struct inbox_flow *buckets[INBOX_BUCKETS];
@@ -98,7 +112,7 @@ void inbox_clear(struct inbox *inbox);
  * @window:             bytes the sender may have waiting
  * @charge:             the sender's quota of bytes kept for it, outlives the flow
  *
- * Return: the flow, or NULL when memory is short
+ * Return: the flow, whose type the caller sets, or NULL when memory is short
  */
 struct inbox_flow *inbox_open(struct inbox *inbox, uint64_t src_cid, uint32_t src_port,
 			      uint32_t dst_port, uint32_t window, struct quota *charge) must_use;
@@ -119,7 +133,7 @@ void inbox_close(struct inbox *inbox, struct inbox_flow *flow);
 /**
  * inbox_deliver() - A sibling's packet for this guest
  * @flow:    its flow
- * @pkt:     its header as sent; buf_alloc already clamped
+ * @pkt:     its header as sent; buf_alloc already clamped; flags may be changed
  * @payload: pkt->len bytes in the sender's memory
  * @fill:    the RX ring being filled
  *
@@ -127,7 +141,7 @@ void inbox_close(struct inbox *inbox, struct inbox_flow *flow);
  *         than it may have waiting anywhere; -ENOMEM (part of the packet may
  *         have been kept; the caller resets the flow)
  */
-int inbox_deliver(struct inbox *inbox, struct inbox_flow *flow, const struct pkt *pkt,
+int inbox_deliver(struct inbox *inbox, struct inbox_flow *flow, struct pkt *pkt,
 		  struct iov_cursor *payload, struct rx_fill *fill) must_use;
 
 /** The receiving guest asked for @flow or answered: from now on its credit counts. */

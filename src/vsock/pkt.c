@@ -38,3 +38,8 @@ void pkt_patch_len(uint8_t bytes[VSOCK_HDR_BYTES], uint32_t len)
 {
 	le32_store(bytes + VSOCK_HDR_LEN, len);
 }
+
+void pkt_patch_flags(uint8_t bytes[VSOCK_HDR_BYTES], uint32_t flags)
+{
+	le32_store(bytes + VSOCK_HDR_FLAGS, flags);
+}

@@ -35,4 +35,7 @@ void pkt_encode(uint8_t bytes[VSOCK_HDR_BYTES], const struct pkt *pkt);
 /** Change only the payload length of an encoded header. */
 void pkt_patch_len(uint8_t bytes[VSOCK_HDR_BYTES], uint32_t len);
 
+/** Change only the flags of an encoded header. */
+void pkt_patch_flags(uint8_t bytes[VSOCK_HDR_BYTES], uint32_t flags);
+
 #endif

@@ -17,14 +17,14 @@
 
 #include "vsock/device_internal.h"
 
-static struct pkt conn_pkt(const struct device *device, const struct conn *conn, uint16_t op)
+struct pkt rx_conn_pkt(const struct device *device, const struct conn *conn, uint16_t op)
 {
 	return (struct pkt){
 		.src_cid = conn->host_cid,
 		.dst_cid = device->guest_cid,
 		.src_port = conn->host_port,
 		.dst_port = conn->guest_port,
-		.type = VSOCK_TYPE_STREAM,
+		.type = conn->seqpacket ? VSOCK_TYPE_SEQPACKET : VSOCK_TYPE_STREAM,
 		.op = op,
 		.flags = op == VSOCK_OP_SHUTDOWN ? conn->host_shutdown : 0,
 		.buf_alloc = device->window,
@@ -36,7 +36,7 @@ static struct pkt conn_pkt(const struct device *device, const struct conn *conn,
 static bool emit_owed(struct device *device, struct conn *conn, struct rx_fill *fill, uint8_t bit,
 		      uint16_t op)
 {
-	struct pkt pkt = conn_pkt(device, conn, op);
+	struct pkt pkt = rx_conn_pkt(device, conn, op);
 
 	if ((conn->owes & bit) == 0)
 		return true;
@@ -102,7 +102,7 @@ static void run_rsts(struct device *device, struct rx_fill *fill)
 	}
 }
 
-static void starve(struct device *device, struct conn *conn)
+void rx_starve(struct device *device, struct conn *conn)
 {
 	list_remove(&conn->data);
 	conn->starved = true;
@@ -110,8 +110,7 @@ static void starve(struct device *device, struct conn *conn)
 	device->endpoint->timer(device->host, conn, CONN_PROBE_FIRST_MS << conn->probe_shift);
 }
 
-/* A read returned nothing or an error. */
-static void read_ended(struct device *device, struct conn *conn, ssize_t result)
+void rx_read_ended(struct device *device, struct conn *conn, ssize_t result)
 {
 	if (result == -EAGAIN) {
 		conn->readable = false;
@@ -146,14 +145,14 @@ static uint32_t packets_to_offer(const struct conn *conn)
 static bool read_once(struct device *device, struct conn *conn, struct rx_fill *fill,
 		      uint32_t quantum, uint32_t *left)
 {
-	struct pkt pkt = conn_pkt(device, conn, VSOCK_OP_RW);
+	struct pkt pkt = rx_conn_pkt(device, conn, VSOCK_OP_RW);
 	uint32_t credit = usable_credit(conn);
 	struct rx_slots *slots = &fill->scratch->slots;
 	bool drained = false;
 	ssize_t got;
 
 	if (credit == 0) {
-		starve(device, conn);
+		rx_starve(device, conn);
 		return true;
 	}
 	if (!rx_take_slots(fill, &pkt, min_u32(credit, quantum), packets_to_offer(conn), slots))
@@ -162,7 +161,7 @@ static bool read_once(struct device *device, struct conn *conn, struct rx_fill *
 				     &drained);
 	if (got <= 0) {
 		rx_commit_slots(fill, &pkt, slots, 0, &conn->out);
-		read_ended(device, conn, got);
+		rx_read_ended(device, conn, got);
 		return true;
 	}
 	*left -= min_u32(*left, (uint32_t)got);
@@ -189,7 +188,8 @@ static void run_data(struct device *device, struct rx_fill *fill)
 
 		list_remove(&conn->data);
 		list_append(&device->data, &conn->data);
-		if (!read_once(device, conn, fill, quantum, &left))
+		if (unlikely(conn->seqpacket) ? !rx_read_message(device, conn, fill, &left)
+					      : !read_once(device, conn, fill, quantum, &left))
 			return;
 		device_publish_rx(device, fill);
 	}

@@ -113,19 +113,19 @@ static void use_up_slot(struct rx_fill *fill, const struct pkt *pkt, const struc
 }
 
 /*
- * The slot's payload area as pieces, at most @max bytes and @room pieces of it.
+ * The slot's payload area as pieces, at most @limit bytes and @max_pieces of it.
  * Nearly every buffer of every driver is one piece, or a header and one piece.
  * Return: pieces; *@bytes: how many they hold together
  */
-static size_t slot_payload(const struct rx_slot *slot, uint32_t max, struct iovec *out, size_t room,
-			   uint32_t *bytes)
+static size_t slot_payload(const struct rx_slot *slot, uint32_t limit, struct iovec *out,
+			   size_t max_pieces, uint32_t *bytes)
 {
 	const struct iovec *piece = slot->iov;
 	size_t skip = VSOCK_HDR_BYTES;
 	struct iov_cursor cursor;
 	size_t count;
 
-	*bytes = min_u32(slot->room, max);
+	*bytes = min_u32(slot->room, limit);
 	if (piece->iov_len == skip && slot->pieces > 1) {
 		piece++;
 		skip = 0;
@@ -137,21 +137,21 @@ static size_t slot_payload(const struct rx_slot *slot, uint32_t max, struct iove
 	}
 	cursor = iov_begin(slot->iov, slot->pieces);
 	iov_advance(&cursor, VSOCK_HDR_BYTES);
-	max = *bytes;
+	limit = *bytes;
 	*bytes = (uint32_t)cursor.left;
-	count = iov_slice(&cursor, max, out, room);
+	count = iov_slice(&cursor, limit, out, max_pieces);
 	*bytes -= (uint32_t)cursor.left;
 	return count;
 }
 
 uint32_t rx_emit_bytes(struct rx_fill *fill, const struct pkt *pkt, struct iov_cursor *payload,
-		       uint32_t max, struct credit_out *credit)
+		       uint32_t max, uint32_t max_packets, struct credit_out *credit)
 {
 	uint8_t header[VSOCK_HDR_BYTES];
 	uint32_t sent = 0;
 
 	pkt_encode(header, pkt);
-	while (sent < max && credit_out_packets(credit) > 0) {
+	while (sent < max && max_packets > 0) {
 		struct rx_slot slot;
 		struct iov_cursor room;
 		uint32_t part;
@@ -169,10 +169,13 @@ uint32_t rx_emit_bytes(struct rx_fill *fill, const struct pkt *pkt, struct iov_c
 		room.offset = 0;
 		room.left = part;
 		iov_copy(&room, payload, part);
+		sent += part;
+		max_packets--;
 		pkt_patch_len(header, part);
+		if (unlikely(pkt->flags != 0))
+			pkt_patch_flags(header, sent == max ? pkt->flags : 0);
 		push_slot(fill, &slot, header, part);
 		credit_out_sent(credit, part);
-		sent += part;
 	}
 	return sent;
 }
@@ -220,10 +223,12 @@ uint32_t rx_commit_slots(struct rx_fill *fill, const struct pkt *pkt, struct rx_
 		const struct rx_slot *slot = &slots->slot[used++];
 		uint32_t part = min_u32(slot->room, bytes);
 
+		bytes -= part;
 		pkt_patch_len(header, part);
+		if (unlikely(pkt->flags != 0))
+			pkt_patch_flags(header, bytes == 0 ? pkt->flags : 0);
 		push_slot(fill, slot, header, part);
 		credit_out_sent(credit, part);
-		bytes -= part;
 	}
 	if (used < slots->count)
 		vring_unpop(fill->ring, (uint16_t)(slots->count - used));

@@ -57,15 +57,17 @@ bool rx_emit(struct rx_fill *fill, const struct pkt *pkt) must_use;
 
 /**
  * rx_emit_bytes() - Copy payload out as one packet per RX buffer
- * @pkt:     header; len is set for each piece
+ * @pkt:     header; len is set for each piece, and the piece that ends @max
+ *           bytes has the flags
  * @payload: bytes to send; advances by what was sent
  * @max:     at most this many bytes
- * @credit:  told of each packet; its packet limit is kept
+ * @max_packets: and this many packets
+ * @credit:  told of each packet
  *
  * Return: bytes sent; 0 when there was no room
  */
 uint32_t rx_emit_bytes(struct rx_fill *fill, const struct pkt *pkt, struct iov_cursor *payload,
-		       uint32_t max, struct credit_out *credit);
+		       uint32_t max, uint32_t max_packets, struct credit_out *credit);
 
 /**
  * rx_take_slots() - Take RX buffers
@@ -82,7 +84,7 @@ bool rx_take_slots(struct rx_fill *fill, const struct pkt *pkt, uint32_t max_byt
 
 /**
  * rx_commit_slots() - Send the first @bytes of payload that were read
- * @pkt:    header; len is set for each buffer
+ * @pkt:    header; len is set for each buffer, and the last one has the flags
  * @bytes:  0: all slots go back to the ring, as do those that are not needed
  * @credit: told of each packet
  *

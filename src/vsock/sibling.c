@@ -21,7 +21,7 @@ static bool same_flow(const struct tx_sibling *s, const struct pkt *pkt)
 {
 	return s->peer != NULL && !s->closed && pkt->op == VSOCK_OP_RW &&
 	       pkt->dst_cid == s->last.dst_cid && pkt->src_port == s->last.src_port &&
-	       pkt->dst_port == s->last.dst_port;
+	       pkt->dst_port == s->last.dst_port && pkt->type == s->last.type;
 }
 
 /* The record of the opposite direction is in our own inbox: it learns of the
@@ -32,7 +32,7 @@ static void note_own_credit(struct device *device, const struct pkt *pkt)
 
 	device->env->lock(device->ctx);
 	own = inbox_find(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port);
-	if (own != NULL && own->open &&
+	if (own != NULL && own->open && own->type == pkt->type &&
 	    !inbox_credit(&device->inbox, own, pkt->buf_alloc, pkt->fwd_cnt)) {
 		device->env->guest_error(device->ctx, "fwd_cnt covers bytes never sent");
 		inbox_reset_flow(&device->inbox, own);
@@ -54,7 +54,7 @@ static bool close_own_flow(struct device *device, const struct pkt *pkt)
 	device->env->lock(device->ctx);
 	own = inbox_find(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port);
 	stale = own != NULL && (own->owes & CONN_OWES_REQUEST) != 0;
-	if (!stale)
+	if (!stale && own != NULL && own->type == pkt->type)
 		inbox_close(&device->inbox, own);
 	device->env->unlock(device->ctx);
 	return !stale;
@@ -77,12 +77,13 @@ void sibling_flush(struct device *device)
 static void refuse(struct device *device, const struct pkt *pkt)
 {
 	device_owe_rst(device, pkt);
-	(void)close_own_flow(device, pkt);
 	device->env->lock(device->ctx);
-	/* no sibling's packet may overtake the RST */
+	/* no sibling's packet may overtake the RST, nor a new REQUEST once the
+	 * record is gone */
 	if (device->rst_count > 0)
 		device->inbox.yield = true;
 	device->env->unlock(device->ctx);
+	(void)close_own_flow(device, pkt);
 }
 
 /* End our guest's flow at @cid; a request that its guest has not seen never was. */
@@ -119,8 +120,10 @@ static bool open_own_flow(struct device *device, struct device *peer, const stru
 	}
 	own = inbox_open_own(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port,
 			     peer->window, &peer->buffered);
-	if (own != NULL)
+	if (own != NULL) {
+		own->type = (uint8_t)pkt->type;
 		inbox_begin_credit(own, pkt->buf_alloc);
+	}
 	device->env->unlock(device->ctx);
 	if (given_up.src_cid != 0)
 		withdraw(device, given_up.src_cid, given_up.dst_port, given_up.src_port);
@@ -137,7 +140,7 @@ static bool answer_own_flow(struct device *device, const struct pkt *pkt)
 	device->env->lock(device->ctx);
 	own = inbox_find(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port);
 	stale = own != NULL && (own->owes & CONN_OWES_REQUEST) != 0;
-	if (own != NULL && !stale && !own->own && !own->open)
+	if (own != NULL && !stale && !own->own && !own->open && own->type == pkt->type)
 		inbox_begin_credit(own, pkt->buf_alloc);
 	device->env->unlock(device->ctx);
 	return !stale;
@@ -153,9 +156,13 @@ static struct inbox_flow *enter(struct device *device, struct device *peer, cons
 	peer->env->lock(peer->ctx);
 	if (pkt->op != VSOCK_OP_REQUEST)
 		flow = inbox_find(&peer->inbox, pkt->src_cid, pkt->src_port, pkt->dst_port);
-	else if (peer->running && !peer->draining)
+	else if (peer->running && !peer->draining && device_has_type(peer, pkt->type))
 		flow = inbox_open(&peer->inbox, pkt->src_cid, pkt->src_port, pkt->dst_port,
 				  device->window, &device->buffered);
+	if (flow != NULL && pkt->op == VSOCK_OP_REQUEST)
+		flow->type = (uint8_t)pkt->type;
+	if (flow != NULL && flow->type != pkt->type)
+		flow = NULL; /* as Linux: the packet is refused, the flow lives */
 	if (flow != NULL && (flow->owes & CONN_OWES_RST) != 0)
 		flow = NULL; /* it is over, only its end is not delivered yet */
 	if (flow == NULL)
@@ -185,11 +192,17 @@ static void show_early(struct tx_sibling *s, uint32_t bytes)
 	device_publish_rx(s->peer, &s->fill);
 }
 
-/* Flags have a meaning in SHUTDOWN only, and there only the known ones; without
- * any of them it tells nothing but credit. */
+/* Flags have a meaning in SHUTDOWN and in messages only, and there only the known
+ * ones; a SHUTDOWN without any tells nothing but credit. */
 static void clean_flags(struct pkt *pkt)
 {
-	pkt->flags = pkt->op == VSOCK_OP_SHUTDOWN ? pkt->flags & VSOCK_SHUTDOWN_BOTH : 0;
+	uint32_t known = 0;
+
+	if (pkt->op == VSOCK_OP_SHUTDOWN)
+		known = VSOCK_SHUTDOWN_BOTH;
+	else if (pkt->op == VSOCK_OP_RW && (pkt->flags & VSOCK_SEQ_EOM) != 0)
+		known = VSOCK_SEQ_EOM | VSOCK_SEQ_EOR;
+	pkt->flags &= known;
 	if (pkt->op == VSOCK_OP_SHUTDOWN && pkt->flags == 0)
 		pkt->op = VSOCK_OP_CREDIT_UPDATE;
 }

@@ -27,7 +27,12 @@ static void flush_batch(struct device *device)
 		return;
 	memset(&device->batch, 0, sizeof(device->batch));
 	pace_step(&device->scratch->pace, &batch.conn->smalls, batch.bytes);
-	conn_hand_on(device, batch.conn, device->scratch->tx_batch, batch.pieces, batch.bytes);
+	if (unlikely(batch.conn->seqpacket))
+		conn_hand_on_message(device, batch.conn, device->scratch->tx_batch, batch.pieces,
+				     batch.bytes, batch.flags);
+	else
+		conn_hand_on(device, batch.conn, device->scratch->tx_batch, batch.pieces,
+			     batch.bytes);
 }
 
 /* Gather @len bytes of payload; a full batch leaves on the way. */
@@ -54,12 +59,28 @@ static void gather(struct device *device, struct conn *conn, struct iov_cursor *
 	}
 }
 
+/* A message leaves at its end; what the batch cannot hold of it is kept. */
+static void end_message(struct device *device, struct conn *conn, uint32_t flags)
+{
+	if ((flags & VSOCK_SEQ_EOM) == 0)
+		return;
+	device->batch.conn = conn;
+	device->batch.flags = flags;
+	flush_batch(device);
+}
+
+static bool has_type(const struct conn *conn, const struct pkt *pkt)
+{
+	return conn->seqpacket == (pkt->type == VSOCK_TYPE_SEQPACKET);
+}
+
 static bool same_conn(const struct device *device, const struct pkt *pkt)
 {
 	const struct conn *conn = device->batch.conn;
 
 	return conn != NULL && pkt->src_port == conn->guest_port &&
-	       pkt->dst_port == conn->host_port && pkt->dst_cid == conn->host_cid;
+	       pkt->dst_port == conn->host_port && pkt->dst_cid == conn->host_cid &&
+	       has_type(conn, pkt);
 }
 
 static void host_packet(struct device *device, const struct pkt *pkt, struct iov_cursor *payload)
@@ -75,12 +96,14 @@ static void host_packet(struct device *device, const struct pkt *pkt, struct iov
 	}
 	if (pkt->op == VSOCK_OP_REQUEST) {
 		conn_guest_request(device, pkt, conn);
-	} else if (conn == NULL) {
+	} else if (conn == NULL || !has_type(conn, pkt)) { /* as Linux */
 		device_owe_rst(device, pkt);
 	} else if (pkt->op != VSOCK_OP_RW) {
 		conn_guest_packet(device, conn, pkt);
 	} else if (conn_guest_bytes(device, conn, pkt)) {
 		gather(device, conn, payload, pkt->len);
+		if (unlikely(conn->seqpacket))
+			end_message(device, conn, pkt->flags);
 	}
 }
 
@@ -98,7 +121,7 @@ static void malformed_packet(struct device *device, struct pkt *pkt)
 	device_owe_rst(device, pkt);
 	pkt->op = VSOCK_OP_RST;
 	pkt->len = 0;
-	if (pkt->type != VSOCK_TYPE_STREAM)
+	if (!device_has_type(device, pkt->type))
 		return;
 	if (is_host(device, pkt))
 		host_packet(device, pkt, &nothing);
@@ -124,7 +147,8 @@ static void packet(struct device *device, struct iov_cursor *chain)
 		flush_batch(device);
 	if (is_host(device, &pkt) && device->sibling.peer != NULL)
 		sibling_flush(device);
-	if (pkt.type != VSOCK_TYPE_STREAM || pkt.len > VSOCK_MAX_PAYLOAD || pkt.len > chain->left)
+	if (!device_has_type(device, pkt.type) || pkt.len > VSOCK_MAX_PAYLOAD ||
+	    pkt.len > chain->left)
 		malformed_packet(device, &pkt);
 	else if (is_host(device, &pkt))
 		host_packet(device, &pkt, chain);

@@ -24,6 +24,7 @@
 #define VSOCK_HDR_FWD_CNT 40u
 
 #define VSOCK_TYPE_STREAM 1u
+#define VSOCK_TYPE_SEQPACKET 2u
 
 enum vsock_op {
 	VSOCK_OP_INVALID = 0,
@@ -40,6 +41,15 @@ enum vsock_op {
 #define VSOCK_SHUTDOWN_RCV 1u
 #define VSOCK_SHUTDOWN_SEND 2u
 #define VSOCK_SHUTDOWN_BOTH 3u
+
+/* Flags of VSOCK_OP_RW on seqpacket sockets: here ends a message, a record */
+#define VSOCK_SEQ_EOM 1u
+#define VSOCK_SEQ_EOR 2u
+
+/* "Feature bits" */
+#define VSOCK_F_STREAM_BIT 0u
+#define VSOCK_F_SEQPACKET_BIT 1u
+#define VSOCK_F_NO_IMPLIED_STREAM_BIT 2u
 
 /* "Device configuration layout": le64 guest_cid */
 #define VSOCK_CONFIG_BYTES 8u

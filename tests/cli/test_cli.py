@@ -175,6 +175,7 @@ def test_man_page_describes_every_option():
 def test_readme_example_serves(workdir, name):
     """The program makes exactly the sockets named, and removes exactly these again."""
     args, sockets = EXAMPLES[name]
+    sockets = [*sockets, *(f"{path}_seqpacket" for path in sockets if path.endswith(".vsock"))]
     before = listing(workdir)
     with subprocess.Popen([binary(), *args.split()], cwd=workdir, stdin=subprocess.DEVNULL,
                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
@@ -207,6 +208,7 @@ def test_check_config(workdir):
 @pytest.mark.parametrize("args", [
     ["--vm", "guest-cid=5,socket=s,forward-cid=1,forward-listen=9001+9002,tx-buffer-size=32768,"
              "queue-size=1024"],
+    ["--vm", "guest-cid=5,socket=s,forward-cid=1,forward-listen=9001+9002/seqpacket"],
     ["--guest-cid", "5", "--socket", "s", "--forward-cid", "1", "--forward-listen", "9001+9002"],
 ])
 def test_forward_listen_is_understood(workdir, args):

@@ -20,7 +20,7 @@ from waiting import until
 
 SOURCES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 FENCE = re.compile(r"^```(.*?)\n(.*?)^```$", re.M | re.S)
-PATH = re.compile(r"(?<![\w/-])(?:src|docs|scripts|tests|fuzz|LICENSES|\.ci)/[\w./-]*\w"
+PATH = re.compile(r"(?<![\w/-])(?:src|tools|docs|scripts|tests|fuzz|LICENSES|\.ci)/[\w./-]*\w"
                   r"(?=[`\s,;:)|]|$)")
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
 
@@ -113,8 +113,8 @@ def test_markdown_is_well_formed(name):
 def test_architecture_names_every_source():
     text = read("docs/architecture.md")
     sources = [os.path.relpath(os.path.join(folder, name), ROOT)
-               for folder, _, names in os.walk(os.path.join(ROOT, "src")) for name in names
-               if name.endswith((".c", ".h"))]
+               for top in ("src", "tools") for folder, _, names in os.walk(os.path.join(ROOT, top))
+               for name in names if name.endswith((".c", ".h"))]
     assert sources
     assert [path for path in sorted(sources) if f"`{path}`" not in text] == []
 

@@ -15,7 +15,7 @@ from initramfs import GUEST_DIR, shared_objects
 LIB_DIR = Path(__file__).resolve().parent.parent / "lib"
 TARGET = "/run/vdv"
 CHECKS = ("guest_to_host", "guest_to_any_cid", "host_to_guest", "guest_refused", "host_refused",
-          "port_not_listed", "many")
+          "port_not_listed", "many", "messages_to_host", "messages_to_guest", "wrong_type")
 
 
 def push_program(guest):

@@ -60,8 +60,6 @@ CASES = (
     "SOCK_STREAM MSG_PEEK after partial recv",
     "SOCK_STREAM small packets backpressure",
 )
-STREAM_CASES = [case for case in CASES if case.startswith("SOCK_STREAM")]
-SEQPACKET_CASES = [case for case in CASES if case.startswith("SOCK_SEQPACKET")]
 
 CONTROL_PORT = 1234
 CASE_SECONDS = 60
@@ -121,8 +119,8 @@ def run_case(case, numbers, server, client):
 
 
 @pytest.mark.parametrize("server_index", (0, 1), ids=("3 serves", "4 serves"))
-@pytest.mark.parametrize("case", STREAM_CASES)
-def test_stream(siblings, program, case, server_index):
+@pytest.mark.parametrize("case", CASES)
+def test_case(siblings, program, case, server_index):
     """One case of vsock_test."""
     path, numbers = program
     if case not in numbers:
@@ -133,12 +131,6 @@ def test_stream(siblings, program, case, server_index):
     served, called = run_case(case, numbers, server, client)
     assert (served.code, called.code) == (0, 0), f"server: {served}\nclient: {called}"
     assert b"...ok" in served.out + served.err, served
-
-
-@pytest.mark.parametrize("case", SEQPACKET_CASES)
-def test_seqpacket(case):
-    """Listed so that they are not forgotten."""
-    pytest.skip(f"device offers no SEQPACKET yet: {case}")
 
 
 def test_cases_are_complete(program):

@@ -19,8 +19,10 @@ import traceback
 import waiting
 from daemon import VmPaths, listening_paths
 from driver import HOST_CID
+from gseqpacket import SeqListener, connect as connect_messages
 from gsocket import Listener, Reset, connect
 from hostsock import HostSocket, stream
+from vhost_user import F_SEQPACKET
 from vm import Vm
 from waiting import until
 
@@ -29,14 +31,15 @@ LOCAL_CID = 1
 ANY_CID = 0xFFFFFFFF
 NITRO_CID = 3
 LISTEN_PORTS = (9001, 9002)
+MESSAGE_PORT = 9004
 SIZE = 300_000
 
 
 class HostPort:
     """An AF_VSOCK listener of a program on the host."""
 
-    def __init__(self, port):
-        self.sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    def __init__(self, port, kind=socket.SOCK_STREAM):
+        self.sock = socket.socket(socket.AF_VSOCK, kind)
         self.sock.bind((ANY_CID, port))
         self.sock.listen(16)
         self.sock.setblocking(False)
@@ -55,9 +58,9 @@ class HostPort:
         return until(self.accept_now, "a connection on the host", readers=[self.sock])
 
 
-def dial(port):
+def dial(port, kind=socket.SOCK_STREAM):
     """Connect as a program on the host does."""
-    sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    sock = socket.socket(socket.AF_VSOCK, kind)
     sock.connect((LOCAL_CID, port))
     return HostSocket(sock)
 
@@ -98,6 +101,74 @@ def check_host_to_guest(vm):
         server = Listener(vm.guest, port)
         outside = dial(port)
         talk_both_ways(server.accept(), outside)
+
+
+def receive_message(outside):
+    """Return a message on the host and its flags; kernels before 6.6 cannot peek at one."""
+    found = []
+
+    def step():
+        try:
+            found.append(outside.sock.recvmsg(1 << 20))
+        except BlockingIOError:
+            return False
+        return True
+    until(step, "a message on the host", readers=[outside.sock])
+    data, _control, flags, _address = found[0]
+    return data, flags
+
+
+def talk_by_messages(inside, outside):
+    """Messages of many sizes both ways; the marks of records stay."""
+    sizes = (1, 44, 4000, 65536, 65537, 200_000)
+    for number, size in enumerate(sizes):
+        data = os.urandom(size)
+        outside.send_record(data)
+        assert inside.recv_message() == data
+        inside.send_message(data, eor=number % 2 == 1)
+        got, flags = receive_message(outside)
+        assert got == data
+        assert bool(flags & socket.MSG_EOR) == (number % 2 == 1)
+        outside.sock.sendmsg([b"record"], [], socket.MSG_EOR if number % 2 else 0)
+        assert inside.recv_message_eor() == (b"record", number % 2 == 1)
+    for number in range(200):
+        inside.send_message(b"%d" % number)
+        outside.send_record(b"%d" % number)
+    for number in range(200):
+        assert outside.recv_record() == b"%d" % number
+        assert inside.recv_message() == b"%d" % number
+    outside.shutdown()
+    assert inside.recv_message() == b""
+    inside.send_message(b"after the host's end")
+    assert outside.recv_record() == b"after the host's end"
+    inside.close()
+    assert outside.recv_record() == b""
+    outside.close()
+
+
+def check_messages_to_host(vm):
+    """SOCK_SEQPACKET, asked for by the guest."""
+    server = HostPort(9030, socket.SOCK_SEQPACKET)
+    inside = connect_messages(vm.guest, 2040, 9030)
+    talk_by_messages(inside, server.accept())
+
+
+def check_messages_to_guest(vm):
+    """SOCK_SEQPACKET, asked for by the host."""
+    server = SeqListener(vm.guest, MESSAGE_PORT)
+    outside = dial(MESSAGE_PORT, socket.SOCK_SEQPACKET)
+    talk_by_messages(server.accept(), outside)
+
+
+def check_wrong_type(vm):
+    """A listener of the other type refuses."""
+    server = HostPort(9031)
+    try:
+        connect_messages(vm.guest, 2041, 9031)
+    except Reset:
+        server.sock.close()
+        return
+    raise AssertionError("connected to a listener for streams")
 
 
 def check_guest_refused(vm):
@@ -156,12 +227,12 @@ def main():
     """Start the daemon and the emulated guest."""
     directory = tempfile.mkdtemp(dir="/tmp")
     paths = VmPaths(directory, GUEST_CID)
-    ports = "+".join(map(str, LISTEN_PORTS))
+    ports = "+".join([*map(str, LISTEN_PORTS), f"{MESSAGE_PORT}/seqpacket"])
     daemon = subprocess.Popen([
         sys.argv[1], "--vm", f"guest-cid={GUEST_CID},socket={paths.socket},"
         f"forward-cid={LOCAL_CID},forward-listen={ports}"])
     until(lambda: paths.socket in listening_paths() or daemon.poll() is not None, "the daemon")
-    vm = Vm(paths)
+    vm = Vm(paths, socket_types=F_SEQPACKET)
     run_checks(vm)
     vm.close()
     waiting.unregister_all()

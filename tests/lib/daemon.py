@@ -10,12 +10,13 @@ import os
 import re
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import tempfile
 import time
 
-from hostsock import HostListener, dial
+from hostsock import HostListener, dial, dial_seqpacket
 from waiting import SCALE
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -66,6 +67,7 @@ class VmPaths:
         self.cid = cid
         self.socket = os.path.join(directory, f"vhost{cid}.sock")
         self.uds = os.path.join(directory, f"vm{cid}.vsock")
+        self.seqpacket = self.uds + "_seqpacket"
 
     def port(self, number):
         return f"{self.uds}_{number}"
@@ -108,7 +110,7 @@ class Daemon:
         self.spawn()
         wanted = {vm.socket for vm in self.vms.values()}
         if STRICT:  # the reference opens the host's sockets only later
-            wanted |= {vm.uds for vm in self.vms.values()}
+            wanted |= {name for vm in self.vms.values() for name in (vm.uds, vm.seqpacket)}
         deadline = time.monotonic() + timeout * SCALE
         while not (wanted <= listening_paths() and all(map(is_socket, wanted))):
             assert self.proc.poll() is None, f"the daemon ended at start:\n{self.stderr()}"
@@ -146,6 +148,7 @@ class Daemon:
         for vm in self.vms.values():
             assert not os.path.lexists(vm.socket), f"{vm.socket} was left behind"
             assert not os.path.lexists(vm.uds), f"{vm.uds} was left behind"
+            assert not os.path.lexists(vm.seqpacket), f"{vm.seqpacket} was left behind"
 
     def kill(self):
         if self.proc is not None:
@@ -195,9 +198,9 @@ class Daemon:
     def vm(self, cid=None):
         return self.vms[next(iter(self.vms)) if cid is None else cid]
 
-    def listen(self, port, cid=None, backlog=128):
+    def listen(self, port, cid=None, backlog=128, kind=socket.SOCK_STREAM):
         """A host listener for the guest's connections to a port."""
-        listener = HostListener(self.vm(cid).port(port), backlog)
+        listener = HostListener(self.vm(cid).port(port), backlog, kind)
         self.listeners.append(listener)
         return listener
 
@@ -218,5 +221,22 @@ class Daemon:
         client = self.request(port, cid)
         line = client.recv_line()
         assert line.startswith(b"OK "), line
+        client.host_port = int(line[3:])
+        return client
+
+    # the same by records
+
+    def listen_seqpacket(self, port, cid=None):
+        return self.listen(port, cid, kind=socket.SOCK_SEQPACKET)
+
+    def request_seqpacket(self, port, cid=None):
+        client = dial_seqpacket(self.vm(cid).uds)
+        client.send_record(b"CONNECT %d\n" % port)
+        return client
+
+    def connect_seqpacket(self, port, cid=None):
+        client = self.request_seqpacket(port, cid)
+        line = client.recv_record()
+        assert line.startswith(b"OK ") and line.endswith(b"\n"), line
         client.host_port = int(line[3:])
         return client

@@ -13,8 +13,8 @@ from guestmem import GuestMemory
 from packedqueue import PackedVirtqueue
 from virtqueue import Virtqueue, drain_eventfd
 from vsockpkt import (HEADER_SIZE, HOST_CID, MAX_PAYLOAD, OP_CREDIT_REQUEST, OP_CREDIT_UPDATE,
-                      OP_NAMES, OP_REQUEST, OP_RESPONSE, OP_RST, OP_RW, OP_SHUTDOWN, TYPE_STREAM,
-                      Pkt)
+                      OP_NAMES, OP_REQUEST, OP_RESPONSE, OP_RST, OP_RW, OP_SHUTDOWN, SEQ_EOM,
+                      SEQ_EOR, TYPE_SEQPACKET, TYPE_STREAM, Pkt)
 from waiting import until
 
 MASK32 = 0xFFFFFFFF
@@ -48,6 +48,7 @@ class Guest:
             self.queues.append(kind(self.mem, size, event_idx, call))
         self.rx, self.tx = self.queues[:2]
         self.ev = self.queues[2] if num_queues > 2 else None
+        self.types = {TYPE_STREAM}  # types of socket its driver knows
         self.refill = True    # post RX buffers again as they are used up
         self.auto_rst = True  # answer packets nobody wants as Linux does
         self.on_rx = None     # called with each packet before it is dispatched
@@ -144,9 +145,12 @@ class Guest:
         assert pkt.len <= MAX_PAYLOAD, f"oversized {pkt}"
         assert pkt.dst_cid == self.cid, f"not for this guest: {pkt}"
         assert pkt.op in OP_NAMES and pkt.op, f"unknown op in {pkt}"
-        assert pkt.type == TYPE_STREAM or pkt.op == OP_RST, f"type {pkt.type} in {pkt}"
+        assert pkt.type in self.types or pkt.op == OP_RST, f"type {pkt.type} in {pkt}"
         assert pkt.len == 0 or pkt.op == OP_RW, f"payload in {pkt}"
-        assert pkt.flags == 0 or pkt.op == OP_SHUTDOWN, f"flags in {pkt}"
+        if pkt.op == OP_RW and pkt.type == TYPE_SEQPACKET:
+            assert pkt.flags in (0, SEQ_EOM, SEQ_EOM | SEQ_EOR), f"flags in {pkt}"
+        else:
+            assert pkt.flags == 0 or pkt.op == OP_SHUTDOWN, f"flags in {pkt}"
         assert pkt.op != OP_SHUTDOWN or pkt.flags in (1, 2, 3), f"flags in {pkt}"
 
     def _receive(self, raw, used):
@@ -328,8 +332,9 @@ class Flow:
     """
 
     def __init__(self, guest, local_port, peer_port, peer_cid=HOST_CID,
-                 buf_alloc=DEFAULT_BUF_ALLOC):
+                 buf_alloc=DEFAULT_BUF_ALLOC, kind=TYPE_STREAM):
         self.guest = guest
+        self.kind = kind
         self.key = (peer_cid, peer_port, local_port)
         self.peer_cid, self.peer_port, self.local_port = self.key
         self.buf_alloc = buf_alloc
@@ -351,7 +356,8 @@ class Flow:
     def tx(self, op, data=b"", shape=None, indirect=None, kick=True, wait=True, **over):
         """Send one packet of this flow; over replaces header fields."""
         pkt = Pkt(self.guest.cid, self.peer_cid, self.local_port, self.peer_port, len(data),
-                  op=op, buf_alloc=self.buf_alloc, fwd_cnt=self.fwd_cnt & MASK32, data=data)
+                  type=self.kind, op=op, buf_alloc=self.buf_alloc,
+                  fwd_cnt=self.fwd_cnt & MASK32, data=data)
         for name, value in over.items():
             setattr(pkt, name, value)
         self.window_end = max(self.window_end, self.fwd_cnt + pkt.buf_alloc)

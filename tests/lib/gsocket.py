@@ -199,6 +199,8 @@ def connect(guest, local_port, peer_port, peer_cid=HOST_CID, **kw):
 class Listener:
     """A listening guest socket: connections are accepted by themselves."""
 
+    make = GuestSocket
+
     def __init__(self, guest, port, **kw):
         self.guest = guest
         self.kw = kw
@@ -206,7 +208,7 @@ class Listener:
         guest.listeners[port] = self
 
     def on_request(self, pkt):
-        sock = GuestSocket(self.guest, pkt.dst_port, pkt.src_port, pkt.src_cid, **self.kw)
+        sock = self.make(self.guest, pkt.dst_port, pkt.src_port, pkt.src_cid, **self.kw)
         sock.account(pkt)
         sock.state = ESTABLISHED
         sock.tx(OP_RESPONSE)

@@ -46,14 +46,28 @@ def dial(uds, port):
         raise
 
 
-def listen(path, backlog=256):
+def listen(path, backlog=256, kind=socket.SOCK_STREAM):
     """Return a listening socket at a path, replacing what an earlier listener left there."""
     if os.path.lexists(path):
         os.unlink(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = socket.socket(socket.AF_UNIX, kind)
     sock.settimeout(TIMEOUT)
     sock.bind(str(path))
     sock.listen(backlog)
+    return sock
+
+
+def dial_records(uds, port):
+    """Connect to a port of the guest for whole messages."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock.settimeout(TIMEOUT)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    sock.connect(f"{uds}_seqpacket")
+    sock.send(f"CONNECT {port}\n".encode())
+    answer = sock.recv(100)
+    if not answer.startswith(b"OK ") or not answer.endswith(b"\n"):
+        sock.close()
+        raise ConnectionError(f"unexpected answer {answer!r}")
     return sock
 
 

@@ -10,7 +10,7 @@ from waiting import until
 
 
 class HostSocket:
-    """A stream socket; recv and send never block the emulated guests."""
+    """A socket; recv and send never block the emulated guests."""
 
     def __init__(self, sock):
         self.sock = sock
@@ -37,6 +37,25 @@ class HostSocket:
         if not data:
             self.ended = "eof"
         return data
+
+    def allow_long_records(self):
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+
+    def recv_record(self, timeout=waiting.DEFAULT_TIMEOUT):
+        """One record of a SOCK_SEQPACKET socket; b"" at the end."""
+        got = []
+
+        def step():
+            data = self.recv_now()
+            if data:
+                got.append(data)
+            return got or self.ended
+        until(step, "a record on the host", timeout, [self])
+        return got[0] if got else b""
+
+    def send_record(self, data, timeout=waiting.DEFAULT_TIMEOUT):
+        sent = until(lambda: self.send_now(data), "a record to leave the host", timeout, (), [self])
+        assert sent == len(data)
 
     def recv_exact(self, size, timeout=waiting.DEFAULT_TIMEOUT):
         out = bytearray()
@@ -107,9 +126,9 @@ class HostSocket:
 class HostListener:
     """A listener such as the one a guest's port is mapped to."""
 
-    def __init__(self, path, backlog=128):
+    def __init__(self, path, backlog=128, kind=socket.SOCK_STREAM):
         self.path = path
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock = socket.socket(socket.AF_UNIX, kind)
         self.sock.bind(path)
         self.sock.listen(backlog)
         self.sock.setblocking(False)
@@ -132,6 +151,11 @@ class HostListener:
 def dial(uds_path):
     """A client of the daemon that has not said anything yet."""
     return HostSocket(connect_unix(uds_path))
+
+
+def dial_seqpacket(uds_path):
+    """The same by records."""
+    return HostSocket(connect_unix(uds_path + "_seqpacket", kind=socket.SOCK_SEQPACKET))
 
 
 def stream(pairs, timeout=waiting.DEFAULT_TIMEOUT):

@@ -186,6 +186,56 @@ def mode_one_write(sock, seed=1, total=1 << 20):
     return {"sent": hashlib.sha256(data).hexdigest(), "written": written, "rest": rest["bytes"]}
 
 
+def records(seed, count, largest):
+    """Yield messages of 1 to largest bytes, small ones as likely as big ones."""
+    rng = random.Random(seed)
+    for _ in range(count):
+        size = min(largest, int(2 ** rng.uniform(0, largest.bit_length())))
+        yield rng.randbytes(max(1, size))
+
+
+def digest_of_records(seed, count, largest):
+    """Return a SHA-256 that depends on the bytes and on where each message ends."""
+    sha = hashlib.sha256()
+    for record in records(seed, count, largest):
+        sha.update(b"%d:" % len(record) + record)
+    return sha.hexdigest()
+
+
+def mode_records(sock, seed=1, count=0, largest=1, expect=0):
+    """Send messages while reading as many as are expected; return their digest."""
+    failure = []
+
+    def sender():
+        try:
+            for record in records(seed, count, largest):
+                if sock.send(record) != len(record):
+                    raise OSError(errno.EIO, "part of a message was sent")
+        except OSError as err:
+            failure.append(err)
+
+    thread = threading.Thread(target=sender, daemon=True)
+    thread.start()
+    sha = hashlib.sha256()
+    for _ in range(expect):
+        data = sock.recv(1 << 20)
+        sha.update(b"%d:" % len(data) + data)
+    thread.join()
+    if failure:
+        raise failure[0]
+    sock.shutdown(socket.SHUT_WR)
+    return {"received": sha.hexdigest(), "rest": len(sock.recv(1 << 20))}
+
+
+def mode_one_record(sock, size=1):
+    """Send one message; return how that ended."""
+    try:
+        sock.send(bytes(size))
+        return {"end": "sent", "rest": len(sock.recv(1))}
+    except OSError as err:
+        return {"end": errno.errorcode[err.errno]}
+
+
 def act(sock, mode, options=None):
     """Run a mode on a connected socket and close it."""
     with sock:
@@ -262,6 +312,41 @@ def serve(port, mode, options=None):
 def connect(cid, port, mode, options=None, local_port=None):
     """Connect and run a mode."""
     return act(dial(cid, port, local_port), mode, options)
+
+
+def serve_records(port, mode, options=None):
+    """serve() for a SOCK_SEQPACKET socket."""
+    with socket.socket(socket.AF_VSOCK, socket.SOCK_SEQPACKET) as server:
+        server.bind((VMADDR_CID_ANY, port))
+        server.listen(BACKLOG)
+        print("listening", flush=True)
+        sock, _peer = server.accept()
+    return act(sock, mode, options)
+
+
+def connect_records(cid, port, mode, options=None):
+    """connect() for a SOCK_SEQPACKET socket."""
+    sock = socket.socket(socket.AF_VSOCK, socket.SOCK_SEQPACKET)
+    sock.connect((cid, port))
+    return act(sock, mode, options)
+
+
+def notify(cid, port, state):
+    """As systemd tells its VMM (vmm.notify_socket): by message if it can, else by stream.
+
+    It shuts down writing and waits for the other end before it closes. Return the type used.
+    """
+    for kind, name in ((socket.SOCK_SEQPACKET, "seqpacket"), (socket.SOCK_STREAM, "stream")):
+        with socket.socket(socket.AF_VSOCK, kind) as sock:
+            try:
+                sock.connect((cid, port))
+            except OSError:
+                continue
+            sock.sendall(state.encode())
+            sock.shutdown(socket.SHUT_WR)
+            sock.recv(1)
+            return name
+    return None
 
 
 def serve_crowd(port, mode, count, options=None):

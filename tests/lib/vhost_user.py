@@ -53,6 +53,9 @@ GET_MAX_MEM_SLOTS = 36
 ADD_MEM_REG = 37
 REM_MEM_REG = 38
 
+F_STREAM = 1 << 0
+F_SEQPACKET = 1 << 1
+F_NO_IMPLIED_STREAM = 1 << 2
 NOTIFY_ON_EMPTY = 1 << 24
 INDIRECT_DESC = 1 << 28
 EVENT_IDX = 1 << 29
@@ -77,11 +80,11 @@ class Nack(Exception):
     """The back-end answered a request with a failure."""
 
 
-def connect_unix(path, timeout=5.0):
+def connect_unix(path, timeout=5.0, kind=socket.SOCK_STREAM):
     """Connect, waiting for a listener that is only just coming up."""
     deadline = time.monotonic() + timeout * SCALE
     while True:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock = socket.socket(socket.AF_UNIX, kind)
         try:
             sock.connect(path)
             return sock

@@ -3,20 +3,24 @@
 
 from driver import Guest
 from orders import Qemu10
-from vhost_user import FrontEnd
+from vhost_user import F_SEQPACKET, FrontEnd
+from vsockpkt import TYPE_SEQPACKET
 
 
 class Vm:
     """Created running unless start is off. Keywords go to driver.Guest."""
 
-    def __init__(self, paths, order=Qemu10, start=True, features=None, **guest_options):
+    def __init__(self, paths, order=Qemu10, start=True, features=None, socket_types=0,
+                 **guest_options):
         self.paths = paths
         self.order = order()
-        if features is not None:
-            self.order.features = features
+        self.order.features = self.order.features if features is None else features
+        self.order.features |= socket_types
         guest_options.setdefault("num_queues", self.order.num_queues)
         guest_options.setdefault("shared_call", self.order.shared_call)
         self.guest = Guest(paths.cid, **guest_options)
+        if socket_types & F_SEQPACKET:
+            self.guest.types.add(TYPE_SEQPACKET)
         self.fe = None
         self.bases = None
         if start:

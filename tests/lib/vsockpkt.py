@@ -27,6 +27,9 @@ OP_NAMES = {
 TYPE_STREAM = 1
 TYPE_SEQPACKET = 2
 
+SEQ_EOM = 1  # a message ends here
+SEQ_EOR = 2  # and a record
+
 SHUT_RCV = 1   # the sender of the packet will not receive any more
 SHUT_SEND = 2  # the sender of the packet will not send any more
 SHUT_BOTH = 3

@@ -17,6 +17,8 @@ HOST_CID = 2
 # The guests: two of one group, and one of another.
 FIRST, SECOND, STRANGER = 3, 4, 5
 GROUPS = {FIRST: "red+green", SECOND: "green", STRANGER: "blue"}
+# What a sibling's credit is cut to. vsock_test has receivers that take so much before they read.
+WINDOW = 2 << 20
 
 
 class World:
@@ -49,7 +51,8 @@ class World:
         if self.daemon and self.daemon.proc and self.daemon.is_running() and not self.suspect:
             return
         self.down()
-        per_vm = {cid: {"groups": groups} for cid, groups in self.groups.items()}
+        per_vm = {cid: {"groups": groups, "tx-buffer-size": WINDOW}
+                  for cid, groups in self.groups.items()}
         self.daemon = Daemon(self.groups, per_vm=per_vm, args=self.args, directory=str(self.dir))
         self.suspect = False
 

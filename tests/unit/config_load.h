@@ -93,7 +93,8 @@ static inline char *describe(const struct config *config)
 			vm->uds_path ? vm->uds_path : "-");
 		fprintf(f, " %u:", vm->forward_cid);
 		for (size_t j = 0; j < vm->forward_listen_count; j++)
-			fprintf(f, "%s%u", j > 0 ? "+" : "", vm->forward_listen[j]);
+			fprintf(f, "%s%u%s", j > 0 ? "+" : "", vm->forward_listen[j].port,
+				vm->forward_listen[j].seqpacket ? "/seqpacket" : "");
 		fprintf(f, " %u %u ", vm->tx_buffer_size, vm->queue_size);
 		for (size_t j = 0; j < vm->group_count; j++)
 			fprintf(f, "%s%s", j > 0 ? "+" : "", vm->groups[j]);

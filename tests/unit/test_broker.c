@@ -98,7 +98,7 @@ static void test_listen(void **state)
 	int client;
 	int fd;
 
-	assert_int_equal(broker_listen(&rig->broker, &listener, rig->path), 0);
+	assert_int_equal(broker_listen(&rig->broker, &listener, rig->path, SOCK_STREAM), 0);
 	client = dial(rig->path);
 	assert_true(client >= 0);
 	fd = accept(listener.fd, NULL, NULL);
@@ -121,7 +121,7 @@ static void test_access(void **state)
 	rig->access.mode = 0620;
 	rig->access.group = geteuid() == 0 ? 65534 : getegid();
 	start(rig);
-	assert_int_equal(broker_listen(&rig->broker, &listener, rig->path), 0);
+	assert_int_equal(broker_listen(&rig->broker, &listener, rig->path, SOCK_STREAM), 0);
 	assert_int_equal(stat(rig->path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0620);
 	assert_int_equal(st.st_gid, rig->access.group);
@@ -135,16 +135,17 @@ static void test_taken_paths(void **state)
 	struct unix_listener second;
 	int fd;
 
-	assert_int_equal(broker_listen(&rig->broker, &first, rig->path), 0);
-	assert_int_equal(broker_listen(&rig->broker, &second, rig->path), -EADDRINUSE);
+	assert_int_equal(broker_listen(&rig->broker, &first, rig->path, SOCK_STREAM), 0);
+	assert_int_equal(broker_listen(&rig->broker, &second, rig->path, SOCK_STREAM), -EADDRINUSE);
 	assert_int_equal(second.fd, -1);
 	broker_unlisten(&rig->broker, &first);
 	fd = open(rig->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	assert_true(fd >= 0);
 	fd_close(&fd);
-	assert_int_equal(broker_listen(&rig->broker, &second, rig->path), -EEXIST);
+	assert_int_equal(broker_listen(&rig->broker, &second, rig->path, SOCK_STREAM), -EEXIST);
 	assert_int_equal(unlink(rig->path), 0);
-	assert_int_equal(broker_listen(&rig->broker, &second, "/no/such/dir/vm"), -ENOENT);
+	assert_int_equal(broker_listen(&rig->broker, &second, "/no/such/dir/vm", SOCK_STREAM),
+			 -ENOENT);
 }
 
 /* What lies there when we end is removed only if it is what we made, where we made it. */
@@ -154,7 +155,7 @@ static void test_removes_its_own(void **state)
 	struct unix_listener listener;
 	char moved[64];
 
-	assert_int_equal(broker_listen(&rig->broker, &listener, rig->path), 0);
+	assert_int_equal(broker_listen(&rig->broker, &listener, rig->path, SOCK_STREAM), 0);
 	(void)snprintf(moved, sizeof(moved), "%s-moved", rig->dir);
 	assert_int_equal(rename(rig->dir, moved), 0);
 	assert_int_equal(mkdir(rig->dir, 0700), 0);
@@ -219,7 +220,7 @@ static void settle(struct door_rig *with)
 static void call(struct door_rig *with, struct caller *caller, uint32_t port)
 {
 	*caller = (struct caller){ .fd = -1 };
-	assert_int_equal(door_call(&with->door, &caller->base, port), 0);
+	assert_int_equal(door_call(&with->door, &caller->base, port, SOCK_STREAM), 0);
 }
 
 static struct unix_listener host_program(const struct rig *rig, const char *port)
@@ -229,7 +230,7 @@ static struct unix_listener host_program(const struct rig *rig, const char *port
 	char path[80];
 
 	(void)snprintf(path, sizeof(path), "%s_%s", rig->path, port);
-	assert_int_equal(unix_listener_open(&listener, path, &access), 0);
+	assert_int_equal(unix_listener_open(&listener, path, SOCK_STREAM, &access), 0);
 	return listener;
 }
 
@@ -270,7 +271,7 @@ static void test_many_dials(void **state)
 	open_door(rig, &with);
 	for (uint32_t i = 0; i < DOOR_MAX_CALLS; i++)
 		call(&with, &callers[i], i % 2 == 0 ? 7 : 8);
-	assert_int_equal(door_call(&with.door, &late.base, 7), -EAGAIN);
+	assert_int_equal(door_call(&with.door, &late.base, 7, SOCK_STREAM), -EAGAIN);
 	for (uint32_t i = 0; i < DOOR_MAX_CALLS; i += 8)
 		door_cancel(&with.door, &callers[i].base);
 	settle(&with);
@@ -338,8 +339,8 @@ static void test_broker_dies(void **state)
 	settle(&with);
 	assert_int_equal(caller.answers, 1);
 	assert_int_equal(caller.err, -EPIPE);
-	assert_int_equal(door_call(&with.door, &caller.base, 80), -EPIPE);
-	assert_int_equal(broker_listen(&rig->broker, &listener, rig->path), -EPIPE);
+	assert_int_equal(door_call(&with.door, &caller.base, 80, SOCK_STREAM), -EPIPE);
+	assert_int_equal(broker_listen(&rig->broker, &listener, rig->path, SOCK_STREAM), -EPIPE);
 	close_door(&with);
 }
 
@@ -386,18 +387,18 @@ static void test_seal(void **state)
 	struct unix_listener after;
 	int fd = -1;
 
-	assert_int_equal(broker_listen(&rig->broker, &before, rig->path), 0);
+	assert_int_equal(broker_listen(&rig->broker, &before, rig->path, SOCK_STREAM), 0);
 	assert_int_equal(broker_seal(&rig->broker), 0);
 	assert_int_equal(broker_open_door(&rig->broker, rig->path, &fd), -EPERM);
 	broker_unlisten(&rig->broker, &before);
 	assert_int_equal(access(rig->path, F_OK), -1);
-	assert_int_equal(broker_listen(&rig->broker, &after, rig->path), -EPERM);
+	assert_int_equal(broker_listen(&rig->broker, &after, rig->path, SOCK_STREAM), -EPERM);
 }
 
 static void test_bad_dials(void **state)
 {
 	struct rig *rig = *state;
-	uint32_t ports[2] = { 80, 80 };
+	uint32_t ports[3] = { 80, SOCK_STREAM, 80 };
 	struct pollfd wait = { .events = POLLIN };
 	char byte;
 	int fd = -1;
@@ -416,7 +417,7 @@ static void test_bad_dials(void **state)
 static void test_unread_answers(void **state)
 {
 	struct rig *rig = *state;
-	const uint32_t port = 80;
+	const struct broker_dial dial = { .port = 80, .type = SOCK_STREAM };
 	struct unix_listener listener;
 	int fd = -1;
 
@@ -424,15 +425,15 @@ static void test_unread_answers(void **state)
 	for (int i = 0; i < 100000; i++) {
 		struct pollfd wait = { .fd = fd, .events = POLLOUT };
 
-		if (send(fd, &port, sizeof(port), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
+		if (send(fd, &dial, sizeof(dial), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
 		    errno == EPIPE)
 			break;
 		assert_int_equal(poll(&wait, 1, 10000), 1);
 	}
-	assert_int_equal(send(fd, &port, sizeof(port), MSG_NOSIGNAL), -1);
+	assert_int_equal(send(fd, &dial, sizeof(dial), MSG_NOSIGNAL), -1);
 	assert_int_equal(errno, EPIPE);
 	fd_close(&fd);
-	assert_int_equal(broker_listen(&rig->broker, &listener, rig->path), 0);
+	assert_int_equal(broker_listen(&rig->broker, &listener, rig->path, SOCK_STREAM), 0);
 	broker_unlisten(&rig->broker, &listener);
 }
 

@@ -158,9 +158,31 @@ static void test_model(void **state)
 	free(m);
 }
 
+static void test_room_is_filled_by_the_caller(void **state)
+{
+	struct buf b = { 0 };
+	struct iovec room;
+	struct iovec spans[2];
+
+	(void)state;
+	assert_int_equal(buf_room(&b, 5000, 4999, &room), -ENOBUFS);
+	assert_int_equal(buf_room(&b, 5000, 5000, &room), 0);
+	assert_int_equal(room.iov_len, 5000);
+	assert_int_equal(buf_length(&b), 0);
+	memset(room.iov_base, 7, 4000);
+	buf_commit(&b, 4000);
+	assert_int_equal(buf_length(&b), 4000);
+	assert_int_equal(buf_spans(&b, spans), 1);
+	assert_int_equal(((uint8_t *)spans[0].iov_base)[3999], 7);
+	buf_consume(&b, 4000);
+	assert_int_equal(buf_room(&b, 1, 1, &room), 0);
+	buf_fini(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_room_is_filled_by_the_caller),
 		cmocka_unit_test(test_empty_costs_nothing),
 		cmocka_unit_test(test_bound),
 		cmocka_unit_test(test_wraps),

@@ -29,9 +29,9 @@ static const struct args_case good_options[] = {
 	  "3 - -x 0: 262144 32768 default" },
 	{ { "--vm", VM3, "--vm=" VM4 },
 	  "3 s u 0: 262144 1024 default; 4 s4 u4 0: 262144 1024 default" },
-	{ { "--vm", " guest_cid=007,socket=s,forward_cid=2,forward_listen=1+2,"
+	{ { "--vm", " guest_cid=007,socket=s,forward_cid=2,forward_listen=1+2/seqpacket,"
 		    "tx_buffer_size=32768,queue_size=256,groups=a\n" },
-	  "7 s - 2:1+2 32768 256 a" },
+	  "7 s - 2:1+2/seqpacket 32768 256 a" },
 	{ { "--vm", "socket=vm_1_2,uds-path=vm_01" }, "3 vm_1_2 vm_01 0: 262144 1024 default" },
 	{ { "--vm", "socket=vm_4294967296,uds-path=vm" },
 	  "3 vm_4294967296 vm 0: 262144 1024 default" },

@@ -153,8 +153,10 @@ static void *use_memory(void *arg)
 		char *bytes = malloc(sizes[i]);
 		char *more = bytes == NULL ? NULL : realloc(bytes, 3 * sizes[i]);
 
-		if (more == NULL)
+		if (more == NULL) {
+			free(bytes);
 			return NULL;
+		}
 		memset(more, 1, 3 * sizes[i]);
 		free(more);
 	}

@@ -51,7 +51,7 @@ static void test_budget_of_useless_buffers(void **state)
 		struct iov_cursor payload = iov_begin(&piece, 1);
 		struct rx_slots slots;
 
-		assert_int_equal(rx_emit_bytes(&fill, &rw, &payload, 4, &credit), 0);
+		assert_int_equal(rx_emit_bytes(&fill, &rw, &payload, 4, UINT32_MAX, &credit), 0);
 		assert_int_equal(burst(f, &fill), BUDGET);
 		assert_false(fill.starved);
 		assert_false(rx_fill_room(&fill));
@@ -83,7 +83,8 @@ static void test_budget_of_good_buffers(void **state)
 	struct iov_cursor payload = iov_begin(&piece, 1);
 
 	(void)state;
-	assert_int_equal(rx_emit_bytes(&fill, &rw, &payload, 10000, &credit), BUDGET * 100);
+	assert_int_equal(rx_emit_bytes(&fill, &rw, &payload, 10000, UINT32_MAX, &credit),
+			 BUDGET * 100);
 	assert_int_equal(burst(f, &fill), BUDGET);
 	assert_int_equal(payload.left, 10000 - BUDGET * 100);
 	free(piece.iov_base);
@@ -152,7 +153,8 @@ static void test_any_shape(void **state)
 		struct iovec piece = { pattern, sizeof(pattern) };
 		struct iov_cursor payload = iov_begin(&piece, 1);
 
-		assert_int_equal(rx_emit_bytes(&fill, &rw, &payload, 1000, &credit), SHAPE_PAYLOAD);
+		assert_int_equal(rx_emit_bytes(&fill, &rw, &payload, 1000, UINT32_MAX, &credit),
+				 SHAPE_PAYLOAD);
 		check_shape(f, shapes[i]);
 		fake_free(f);
 	}
@@ -187,6 +189,43 @@ static void test_read_into_any_shape(void **state)
 	}
 }
 
+/* Payload and flags of the packet in buffer @i of ring_of(). */
+static uint32_t packet_flags(struct fakering *f, uint32_t i, uint32_t bytes)
+{
+	struct pkt pkt;
+
+	pkt_decode(&pkt, gmem_from_gpa(&f->gmem, FAKE_A + i * 1024u, VSOCK_HDR_BYTES));
+	assert_int_equal(pkt.len, bytes);
+	return pkt.flags;
+}
+
+static void test_flags_on_the_last_packet(void **state)
+{
+	static const struct pkt end = { .type = 2, .op = VSOCK_OP_RW, .flags = 3 };
+	struct fakering *f = ring_of(144);
+	struct rx_fill fill = rx_fill_begin(&f->vr, &scratch, RING);
+	struct credit_out credit = { .buf_alloc = 1u << 20 };
+	struct iovec piece = { calloc(1, 500), 500 };
+	struct iov_cursor payload = iov_begin(&piece, 1);
+	struct rx_slots slots;
+
+	(void)state;
+	assert_int_equal(rx_emit_bytes(&fill, &end, &payload, 250, UINT32_MAX, &credit), 250);
+	assert_int_equal(packet_flags(f, 0, 100), 0);
+	assert_int_equal(packet_flags(f, 1, 100), 0);
+	assert_int_equal(packet_flags(f, 2, 50), 3);
+	/* not the end of what was to be sent */
+	assert_int_equal(rx_emit_bytes(&fill, &end, &payload, 250, 2, &credit), 200);
+	assert_int_equal(packet_flags(f, 3, 100), 0);
+	assert_int_equal(packet_flags(f, 4, 100), 0);
+	assert_true(rx_take_slots(&fill, &end, 300, 10, &slots));
+	assert_int_equal(rx_commit_slots(&fill, &end, &slots, 200, &credit), 2);
+	assert_int_equal(packet_flags(f, 5, 100), 0);
+	assert_int_equal(packet_flags(f, 6, 100), 3);
+	free(piece.iov_base);
+	fake_free(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -195,6 +234,7 @@ int main(void)
 		cmocka_unit_test(test_budget_of_good_buffers),
 		cmocka_unit_test(test_any_shape),
 		cmocka_unit_test(test_read_into_any_shape),
+		cmocka_unit_test(test_flags_on_the_last_packet),
 	};
 
 	return cmocka_run_group_tests_name("rx_fill", tests, NULL, NULL);

@@ -7,8 +7,9 @@ import gsocket
 import orders
 import waiting
 from hostsock import stream
-from vhost_user import (EVENT_IDX, IN_ORDER, INDIRECT_DESC, NOTIFICATION_DATA, NOTIFY_ON_EMPTY,
-                        P_CONFIG, P_CONFIGURE_MEM_SLOTS, P_MQ, P_REPLY_ACK, P_RESET_DEVICE,
+from vhost_user import (EVENT_IDX, F_NO_IMPLIED_STREAM, F_SEQPACKET, F_STREAM, IN_ORDER,
+                        INDIRECT_DESC, NOTIFICATION_DATA, NOTIFY_ON_EMPTY, P_CONFIG,
+                        P_CONFIGURE_MEM_SLOTS, P_MQ, P_REPLY_ACK, P_RESET_DEVICE,
                         PROTOCOL_FEATURES, RING_PACKED, VERSION_1, Closed, FrontEnd, Nack)
 from virtqueue import drain_eventfd
 from vsockpkt import OP_RW, Pkt
@@ -181,7 +182,7 @@ def test_features_offered(daemon):
     with FrontEnd(daemon.vm().socket) as fe:
         features = fe.get_features()
         for bit in (VERSION_1, EVENT_IDX, INDIRECT_DESC, NOTIFY_ON_EMPTY, PROTOCOL_FEATURES,
-                    RING_PACKED, IN_ORDER):
+                    RING_PACKED, IN_ORDER, F_STREAM, F_SEQPACKET, F_NO_IMPLIED_STREAM):
             assert features & bit, f"{bit:#x} is missing in {features:#x}"
         for bit in (26, 33, 38, 40):  # LOG_ALL, ACCESS_PLATFORM, NOTIFICATION_DATA, RING_RESET
             assert not features >> bit & 1, f"bit {bit} must not be offered"

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""vsockctl with real guests: ssh into one, and AF_VSOCK programs at both ends.
+
+The sshd is dropbear's, started for each connection by socat as inetd would.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ctl
+from hostside import wait_for
+from initramfs import shared_objects
+
+SSHD = "/usr/sbin/dropbear"
+LIMIT = 120
+BULK = 1 << 20
+
+
+def vsockctl(*args, **kw):
+    return subprocess.Popen([ctl.binary(), *map(str, args)], stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kw)
+
+
+def wait_guest_listening(guest, port):
+    wait_for(lambda: guest.call("is_listening", port=port).result(), f"listener at {port}")
+
+
+def digest(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def client_key(tmp_path):
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"],
+                   check=True)
+    return tmp_path / "key"
+
+
+@pytest.fixture
+def sshd(world, guest, client_key, tmp_path):
+    """A port of the guest with an sshd behind it."""
+    if not os.path.exists(SSHD):
+        pytest.skip("no dropbear: scripts/install-deps test")
+    for path in [SSHD, *shared_objects(SSHD)]:
+        guest.run(["mkdir", "-p", os.path.dirname(path)])
+        if guest.run(["test", "-e", path], check=False).code:
+            guest.agent.put_file(os.path.realpath(path), path)
+    host_key = tmp_path / "hostkey"
+    subprocess.run(["dropbearkey", "-t", "ed25519", "-f", host_key], check=True,
+                   capture_output=True)
+    guest.agent.put_file(host_key, "/run/hostkey")
+    guest.run("mkdir -p -m 700 /root/.ssh; chmod 700 /root; mount -t devpts devpts /dev/pts || :")
+    guest.agent.put("/root/.ssh/authorized_keys", client_key.with_suffix(".pub").read_bytes(),
+                    0o600)
+    port = world.port()
+    serving = guest.popen(["socat", f"VSOCK-LISTEN:{port},fork",
+                           f"EXEC:{SSHD} -i -r /run/hostkey"])
+    wait_guest_listening(guest, port)
+    yield port
+    serving.kill()
+
+
+def ssh(proxy, key, *command, stdin=b""):
+    options = ["-F", "none", "-i", key, "-o", f"ProxyCommand={proxy}", "-o", "BatchMode=yes",
+               "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+               "-o", "LogLevel=ERROR"]
+    return subprocess.run(["ssh", *map(str, options), "root@guest", *command], input=stdin,
+                          capture_output=True, timeout=LIMIT, check=False)
+
+
+def test_ssh_by_proxy_command(world, sshd, client_key):
+    """A command, its exit status, and bulk both ways; the proxy ends with the session."""
+    proxy = f"{ctl.binary()} connect --uds {world.vm().uds} {sshd}"
+    done = ssh(proxy, client_key, "echo $SSH_CONNECTION; uname -s; exit 42")
+    assert (done.returncode, done.stdout.split()[-1:]) == (42, [b"Linux"]), done.stderr
+    data = os.urandom(BULK)
+    done = ssh(proxy, client_key, "cat", stdin=data)
+    assert done.returncode == 0 and digest(done.stdout) == digest(data), done.stderr
+    done = ssh(proxy, client_key, "sha256sum", stdin=data)
+    assert done.stdout.split()[0].decode() == digest(data)
+
+
+def test_ssh_by_a_program_of_af_vsock(world, sshd, client_key):
+    """The proxy that people use with the kernel's vhost-vsock works unchanged."""
+    proxy = f"{ctl.binary()} run --uds 3={world.vm().uds} ncat --vsock 3 {sshd}"
+    done = ssh(proxy, client_key, "echo hello")
+    assert (done.returncode, done.stdout) == (0, b"hello\n"), done.stderr
+
+
+def test_ssh_to_a_port_without_sshd(world, guest, client_key):
+    proxy = f"{ctl.binary()} connect --uds {world.vm().uds} {world.port()}"
+    done = ssh(proxy, client_key, "true")
+    assert done.returncode == 255 and b"refuses port" in done.stderr
+
+
+@pytest.mark.parametrize("client", ["ncat", "socat"])
+def test_host_client_of_af_vsock(world, guest, client):
+    port = world.port()
+    guest.popen(f"socat VSOCK-LISTEN:{port} 'SYSTEM:sha256sum'")
+    wait_guest_listening(guest, port)
+    argv = {"ncat": ["ncat", "--vsock", "3", port],
+            "socat": ["socat", "-t60", "-", f"VSOCK-CONNECT:3:{port}"]}[client]
+    data = os.urandom(BULK)
+    child = vsockctl("run", "--uds", f"3={world.vm().uds}", "--", *argv)
+    out, err = child.communicate(data, timeout=LIMIT)
+    assert out.split()[0].decode() == digest(data), err
+
+
+def test_host_server_of_af_vsock(world, siblings):
+    """Two guests reach one program of the host, which is told who they are."""
+    port = world.port()
+    code = ("import socket, sys\n"
+            "door = socket.socket(socket.AF_VSOCK)\n"
+            f"door.bind((socket.VMADDR_CID_ANY, {port}))\n"
+            "door.listen()\n"
+            "while True:\n"
+            "    conn, (cid, _) = door.accept()\n"
+            "    conn.sendall(b'you are %d' % cid)\n"
+            "    conn.close()\n")
+    known = [f"--uds={guest.cid}={world.vm(guest.cid).uds}" for guest in siblings]
+    child = vsockctl("run", *known, "--", sys.executable, "-c", code)
+    try:
+        for guest in siblings:
+            wait_for(lambda path=world.vm(guest.cid).port(port): Path(path).exists(), "listener")
+        for guest in siblings * 2:
+            argv = ["socat", "-t60", "-", f"VSOCK-CONNECT:2:{port}"]
+            # The path is there a moment before somebody listens.
+            said = wait_for(lambda g=guest, a=argv: g.run(a, check=False).out, "an answer")
+            assert said == b"you are %d" % guest.cid
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_listen_and_forward(world, guest):
+    """Everyday use: a command for the guest, and a TCP port for it."""
+    port = world.port()
+    child = vsockctl("listen", "--uds", world.vm().uds, port, "--", "sha256sum")
+    wait_for(lambda: Path(world.vm().port(port)).exists(), "listener")
+    data = os.urandom(1 << 20)
+    said = guest.run(["socat", "-t60", "-", f"VSOCK-CONNECT:2:{port}"], stdin=data).out
+    assert said.split()[0].decode() == digest(data)
+    child.terminate()
+    child.communicate(timeout=LIMIT)
+    assert child.returncode == 0
