@@ -92,12 +92,12 @@ void vu_ring_settle(struct vu_ring *ring)
 			  session->features);
 	ring->ready = ret == 0;
 	session->ops->unlock(session->ctx);
-	if (ret < 0) {
-		log_limited(&session->refusals, loop_now_ms(session->loop), LOG_WARNING,
+	if (ret < 0 && session->ops->refusals != NULL)
+		log_limited(session->ops->refusals, loop_now_ms(session->loop), LOG_WARNING,
 			    session->tag, "ring %u cannot start at 0x%" PRIx32 ": %s", ring->index,
 			    ring->base, strerror(-ret));
+	if (ret < 0)
 		return;
-	}
 	ring->ran = true;
 	session->ops->ring_ready(session->ctx, ring->index);
 }
