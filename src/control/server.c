@@ -166,8 +166,7 @@ static const char *wrong_member(json_t *request)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach(request, key, value)
-	{
+	json_object_foreach (request, key, value) {
 		if (strcmp(key, "id") != 0 && strcmp(key, "method") != 0 &&
 		    strcmp(key, "params") != 0)
 			return key;

@@ -55,8 +55,12 @@ class Program:
         self.log = os.path.join(self.dir, "log")
         with open(self.log, "wb") as log:
             self.proc = subprocess.Popen(
-                [*before, program, "--socket", "vmm", "--uds-path", "vm", *args],
+                [*before, program, *self.own_arguments(), *args],
                 cwd=self.dir, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **popen)
+
+    def own_arguments(self):
+        """What names its VMs."""
+        return ("--socket", "vmm", "--uds-path", "vm")
 
     def __enter__(self):
         until(lambda: "serving" in self.text() or self.proc.poll() is not None,
