@@ -22,8 +22,9 @@
 #include "host/host.h"
 
 #define CONFIG_PROGRAM "vhost-device-vsock"
-/* Where tools look for the control socket when nobody says otherwise. */
-#define CONFIG_DEFAULT_CONTROL "/run/vhost-device-vsock/control.sock"
+/* Where tools look for the control socket when nobody says otherwise: below /run for
+ * root, below $XDG_RUNTIME_DIR for others. */
+#define CONFIG_DEFAULT_CONTROL "vhost-device-vsock/control.sock"
 
 #define CONFIG_DEFAULT_GUEST_CID 3u
 #define CONFIG_MIN_GUEST_CID 3u          /* 0 to 2 are hypervisor, local and host */
