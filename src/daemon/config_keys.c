@@ -281,8 +281,8 @@ static const struct config_key keys[KEY_COUNT] = {
 		.what = "a path with a length", .min = 1, .max = MAX_PATH_BYTES, .unit = " bytes",
 		.set = set_path, GLOBAL_FIELD(control),
 		.help = "Unix socket to create for requests while the daemon runs; VMs can then\n"
-			"be added later. Tools look for it at /run/" CONFIG_DEFAULT_CONTROL ",\n"
-			"not as root at $XDG_RUNTIME_DIR/" CONFIG_DEFAULT_CONTROL ".",
+			"be added later. Tools look for " CONFIG_DEFAULT_CONTROL "\n"
+			"in /run as root, in $XDG_RUNTIME_DIR otherwise.",
 	},
 	[KEY_METRICS] = {
 		.name = "metrics", .arg = "ENDPOINT", .scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,

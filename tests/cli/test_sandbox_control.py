@@ -148,7 +148,8 @@ def test_strict():
     """All parts hold, and there is no seal to be broken: --socket-mode is not for it."""
     with Filed(VMS + item(3), "--sandbox=strict", "--user", "nobody", "--control", "ctl",
                "--socket-mode", "666", "--metrics", "unix:http") as program:
-        program.need("system calls")
+        if "instrumented build" in program.text():
+            pytest.skip("instrumented build")
         client = Client(program)
         assert stat.S_IMODE(os.stat(os.path.join(program.dir, "ctl")).st_mode) == 0o600
         assert os.stat(os.path.join(program.dir, "ctl")).st_uid == NOBODY.pw_uid
