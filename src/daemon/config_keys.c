@@ -6,6 +6,7 @@
  * a name in enum config_key_id, a row here, a field, a line in the man page.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,7 +107,7 @@ static int add_port(const struct config_key *key, void *field, const char *text)
 
 	if (len >= sizeof(number))
 		return -EINVAL;
-	memcpy(number, text, len);
+	(void)snprintf(number, sizeof(number), "%.*s", (int)len, text);
 	if (parse_number(number, key->min, key->max, &port.port))
 		return -EINVAL;
 	if (vm->forward_listen_count >= CONFIG_MAX_LIST)

@@ -20,7 +20,7 @@
 
 #define EMPTY_RECORDS_PER_TURN 16
 
-static short poll_now(const struct host_conn *hc, short events)
+static int poll_now(const struct host_conn *hc, short events)
 {
 	struct pollfd entry = { .fd = hc->source.fd, .events = events };
 
