@@ -85,6 +85,12 @@ static inline void env_unlock(void *ctx)
 	come_between(w, w->side[0].busy ? &w->side[0] : &w->side[1]);
 }
 
+static inline void env_conn_event(void *ctx, const struct conn_notice *notice)
+{
+	(void)ctx;
+	check(notice->what == CONN_OPENED || notice->why < CONN_END_COUNT);
+}
+
 static const struct device_env env = {
 	.schedule = env_schedule,
 	.wake = env_wake,
@@ -92,6 +98,7 @@ static const struct device_env env = {
 	.ring_broken = env_ring_broken,
 	.guest_error = env_guest_error,
 	.limit_reached = env_limit_reached,
+	.conn_event = env_conn_event,
 	.probe_later = env_probe_later,
 	.sibling = env_sibling,
 	.lock = env_lock,

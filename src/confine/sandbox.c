@@ -124,6 +124,12 @@ static int is_unprivileged(void)
 	return geteuid() == 0 ? -EISROOT : 0;
 }
 
+static unsigned int extras_of(const struct sandbox_plan *plan)
+{
+	return (plan->vsock ? SYSCALLS_VSOCK : 0) | (plan->figures ? SYSCALLS_FIGURES : 0) |
+	       (plan->http ? SYSCALLS_HTTP : 0);
+}
+
 int sandbox_worker(const struct sandbox_plan *plan)
 {
 	static const struct landlock_grant nothing = { 0 };
@@ -149,8 +155,7 @@ int sandbox_worker(const struct sandbox_plan *plan)
 		outcome.err[PART_CORES] = stage_cores();
 	}
 	if (!IS_INSTRUMENTED)
-		outcome.err[PART_SYSCALLS] =
-			stage_syscalls(plan->vsock ? SYSCALLS_WORKER_VSOCK : SYSCALLS_WORKER);
+		outcome.err[PART_SYSCALLS] = stage_syscalls(SYSCALLS_WORKER, extras_of(plan));
 	return report(plan, &outcome);
 }
 
@@ -169,7 +174,7 @@ static int take_broker_stages(const struct sandbox_plan *plan, uint64_t capabili
 	if (!IS_INSTRUMENTED) {
 		err[1] = stage_cores();
 		err[2] = stage_landlock(&grant);
-		err[3] = stage_syscalls(SYSCALLS_BROKER);
+		err[3] = stage_syscalls(SYSCALLS_BROKER, 0);
 	}
 	for (size_t i = 0; i < array_size(err); i++) {
 		if (err[i] < 0)

@@ -27,6 +27,8 @@ struct sandbox_plan {
 	gid_t socket_group; /* the broker gives it to sockets; (gid_t)-1: none */
 	bool sees_peers;    /* uids of peers matter, so no user namespace */
 	bool vsock;         /* AF_VSOCK sockets are made while it runs */
+	bool figures;       /* of the process are read while it runs */
+	bool http;          /* is served by it */
 	bool reload;        /* the broker may be asked for config_file */
 	const char *config_file;
 };

@@ -61,10 +61,14 @@ int stage_cores(void) must_use;
 enum syscalls_role {
 	SYSCALLS_BROKER,
 	SYSCALLS_WORKER,
-	SYSCALLS_WORKER_VSOCK, /* and AF_VSOCK sockets */
 };
 
-/** Allow the system calls of a role; any other ends the process. */
-int stage_syscalls(enum syscalls_role role) must_use;
+/* What a worker's process does beyond serving VMs. */
+#define SYSCALLS_VSOCK 1u   /* AF_VSOCK sockets */
+#define SYSCALLS_FIGURES 2u /* its own figures */
+#define SYSCALLS_HTTP 4u    /* libmicrohttpd */
+
+/** Allow the system calls of a role and of @extras; any other ends the process. */
+int stage_syscalls(enum syscalls_role role, unsigned int extras) must_use;
 
 #endif

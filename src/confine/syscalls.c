@@ -130,6 +130,19 @@ static const struct rule worker_vsock[] = {
 	ALWAYS(listen),
 };
 
+/* process.c: of this process, by descriptors that were opened at the start. */
+static const struct rule worker_figures[] = {
+	ALWAYS(getdents64), /* how many descriptors there are */
+	ALWAYS(lseek),      /* from the first one on */
+	ALWAYS(pread64),    /* how much memory is in use */
+	ALWAYS(getrusage),  /* time that was used */
+};
+
+/* libmicrohttpd, on sockets it accepted. */
+static const struct rule worker_http[] = {
+	ALWAYS(accept4), /* clients */
+};
+
 /* Paths: as little with them as there is to do. */
 static const struct rule broker[] = {
 	WHEN_EQUAL(socket, 0, AF_UNIX),
@@ -181,7 +194,20 @@ static int add_refusals(scmp_filter_ctx ctx, enum syscalls_role role)
 	return err;
 }
 
-static int add_role(scmp_filter_ctx ctx, enum syscalls_role role)
+static int add_extras(scmp_filter_ctx ctx, unsigned int extras)
+{
+	int err = 0;
+
+	if ((extras & SYSCALLS_VSOCK) != 0)
+		err = add(ctx, worker_vsock, array_size(worker_vsock));
+	if (err == 0 && (extras & SYSCALLS_FIGURES) != 0)
+		err = add(ctx, worker_figures, array_size(worker_figures));
+	if (err == 0 && (extras & SYSCALLS_HTTP) != 0)
+		err = add(ctx, worker_http, array_size(worker_http));
+	return err;
+}
+
+static int add_role(scmp_filter_ctx ctx, enum syscalls_role role, unsigned int extras)
 {
 	int err = add(ctx, common, array_size(common));
 
@@ -191,12 +217,10 @@ static int add_role(scmp_filter_ctx ctx, enum syscalls_role role)
 		return add(ctx, broker, array_size(broker));
 	if (err == 0)
 		err = add(ctx, worker, array_size(worker));
-	if (err == 0 && role == SYSCALLS_WORKER_VSOCK)
-		err = add(ctx, worker_vsock, array_size(worker_vsock));
-	return err;
+	return err == 0 ? add_extras(ctx, extras) : err;
 }
 
-int stage_syscalls(enum syscalls_role role)
+int stage_syscalls(enum syscalls_role role, unsigned int extras)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int err;
@@ -205,7 +229,7 @@ int stage_syscalls(enum syscalls_role role)
 		return -ENOMEM;
 	err = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 	if (err == 0)
-		err = add_role(ctx, role);
+		err = add_role(ctx, role, extras);
 	/* a search tree; and no slower speculation, as no foreign code runs here */
 	if (err == 0)
 		err = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);

@@ -15,7 +15,7 @@
 #include "daemon/config.h"
 #include "daemon/config_private.h"
 
-static void vm_config_free(struct vm_config *vm)
+void config_clear_vm(struct vm_config *vm)
 {
 	free(vm->socket);
 	free(vm->uds_path);
@@ -28,8 +28,12 @@ static void vm_config_free(struct vm_config *vm)
 static void draft_free(struct config_draft *draft)
 {
 	for (size_t i = 0; i < draft->vm_count; i++)
-		vm_config_free(&draft->vms[i].vm);
+		config_clear_vm(&draft->vms[i].vm);
 	free(draft->vms);
+	free(draft->by_option.control);
+	free(draft->by_file.control);
+	free(draft->by_option.metrics);
+	free(draft->by_file.metrics);
 }
 
 int config_add_vm(struct config_draft *draft, struct vm_draft **vm)
@@ -87,10 +91,12 @@ static uint32_t thread_count(const struct config_draft *draft)
 
 	if (threads == 0)
 		threads = min_u32(usable_cpus(), CONFIG_MAX_THREADS);
+	if (draft->by_option.control || draft->by_file.control) /* more VMs may come */
+		return threads;
 	return min_u32(threads, (uint32_t)draft->vm_count);
 }
 
-static int add_default_group(struct vm_draft *draft)
+int config_default_group(struct vm_draft *draft)
 {
 	const struct config_where where = { 0 };
 	const struct config_target target = { .fields = &draft->vm, .marks = &draft->marks };
@@ -100,20 +106,28 @@ static int add_default_group(struct vm_draft *draft)
 	return config_key_add(&target, &where, KEY_GROUPS, CONFIG_DEFAULT_GROUP);
 }
 
+/* The option's text, or else the file's. */
+static char *take_text(char **by_option, char **by_file)
+{
+	char **from = *by_option ? by_option : by_file;
+	char *text = *from;
+
+	*from = NULL;
+	return text;
+}
+
 /* Moves what a checked draft holds into the result. */
 static int finish(struct config_draft *draft, struct config *config)
 {
 	struct vm_config *vms = NULL;
 
 	for (size_t i = 0; i < draft->vm_count; i++) {
-		int ret = add_default_group(&draft->vms[i]);
+		int ret = config_default_group(&draft->vms[i]);
 
 		if (ret)
 			return ret;
 	}
-	if (draft->vm_count == 0)
-		return -EINVAL;
-	vms = calloc(draft->vm_count, sizeof(*vms));
+	vms = calloc(draft->vm_count + 1, sizeof(*vms));
 	if (!vms)
 		return -ENOMEM;
 	for (size_t i = 0; i < draft->vm_count; i++) {
@@ -129,6 +143,8 @@ static int finish(struct config_draft *draft, struct config *config)
 		.total_connections = globals_of(draft, KEY_TOTAL_CONNECTIONS)->total_connections,
 		.total_buffered = globals_of(draft, KEY_TOTAL_BUFFERED)->total_buffered,
 		.security = draft->by_option.security,
+		.control = take_text(&draft->by_option.control, &draft->by_file.control),
+		.metrics = take_text(&draft->by_option.metrics, &draft->by_file.metrics),
 		.file = draft->file,
 	};
 	return 0;
@@ -149,10 +165,17 @@ static int read_and_check(struct config_draft *draft, struct config *config, int
 	ret = config_check(draft);
 	if (ret)
 		return ret;
-	return finish(draft, config);
+	ret = finish(draft, config);
+	if (ret || !draft->check_only)
+		return ret;
+	(void)fprintf(out, "%s: the configuration is correct: VMs: %zu\n", CONFIG_PROGRAM,
+		      config->vm_count);
+	config_free(config);
+	return fflush(out) == EOF ? -EIO : 1;
 }
 
-enum config_result config_load(struct config *config, int argc, char **argv, FILE *out, FILE *err)
+static enum config_result load(struct config *config, struct config_draft *draft, int argc,
+			       char **argv, FILE *out)
 {
 	static const struct config_globals defaults = {
 		.total_buffered = CONFIG_DEFAULT_TOTAL_BUFFERED,
@@ -164,41 +187,41 @@ enum config_result config_load(struct config *config, int argc, char **argv, FIL
 			      .socket_group = (gid_t)-1,
 			      .socket_mode = -1 },
 	};
-	struct config_draft draft = { .by_option = defaults, .by_file = defaults, .err = err };
 	int ret = 0;
 
+	draft->by_option = defaults;
+	draft->by_file = defaults;
 	*config = (struct config){ 0 };
-	ret = read_and_check(&draft, config, argc, argv, out);
-	draft_free(&draft);
+	ret = read_and_check(draft, config, argc, argv, out);
+	draft_free(draft);
 	if (ret < 0 && ret != -EINVAL)
-		(void)fprintf(err, "%s: %s\n", CONFIG_PROGRAM, strerrordesc_np(-ret));
+		(void)fprintf(draft->err, "%s: %s\n", CONFIG_PROGRAM, strerrordesc_np(-ret));
 	if (ret < 0)
 		return CONFIG_ERROR;
 	return ret > 0 ? CONFIG_DONE : CONFIG_RUN;
 }
 
+enum config_result config_load(struct config *config, int argc, char **argv, FILE *out, FILE *err)
+{
+	struct config_draft draft = { .err = err };
+
+	return load(config, &draft, argc, argv, out);
+}
+
+enum config_result config_load_again(struct config *config, int argc, char **argv, int fd,
+				     FILE *err)
+{
+	struct config_draft draft = { .err = err, .again = true, .fd = fd };
+
+	return load(config, &draft, argc, argv, err);
+}
+
 void config_free(struct config *config)
 {
 	for (size_t i = 0; i < config->vm_count; i++)
-		vm_config_free(&config->vms[i]);
+		config_clear_vm(&config->vms[i]);
 	free(config->vms);
+	free(config->control);
+	free(config->metrics);
 	*config = (struct config){ 0 };
-}
-
-static bool is_member(const struct vm_config *vm, const char *group)
-{
-	for (size_t i = 0; i < vm->group_count; i++) {
-		if (strcmp(vm->groups[i], group) == 0)
-			return true;
-	}
-	return false;
-}
-
-bool config_share_group(const struct vm_config *a, const struct vm_config *b)
-{
-	for (size_t i = 0; i < a->group_count; i++) {
-		if (is_member(b, a->groups[i]))
-			return true;
-	}
-	return false;
 }

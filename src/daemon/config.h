@@ -8,10 +8,13 @@
 #ifndef DAEMON_CONFIG_H
 #define DAEMON_CONFIG_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "base/compiler.h"
 #include "base/log.h"
@@ -19,6 +22,9 @@
 #include "host/host.h"
 
 #define CONFIG_PROGRAM "vhost-device-vsock"
+/* Where tools look for the control socket when nobody says otherwise: below /run for
+ * root, below $XDG_RUNTIME_DIR for others. */
+#define CONFIG_DEFAULT_CONTROL "vhost-device-vsock/control.sock"
 
 #define CONFIG_DEFAULT_GUEST_CID 3u
 #define CONFIG_MIN_GUEST_CID 3u          /* 0 to 2 are hypervisor, local and host */
@@ -72,16 +78,29 @@ struct security_config {
 	size_t allow_uid_count; /* 0: no check */
 };
 
+/** Where to listen. */
+struct config_endpoint {
+	union {
+		struct sockaddr sa;
+		struct sockaddr_un un;
+		struct sockaddr_in in;
+		struct sockaddr_in6 in6;
+	};
+	socklen_t length;
+};
+
 /** Everything the daemon was told; immutable after config_load(). */
 struct config {
 	struct vm_config *vms;
-	size_t vm_count;  /* >= 1 */
-	uint32_t threads; /* workers: 1 to min(CPUs or as given, vm_count) */
+	size_t vm_count;  /* >= 1, unless there is a control socket */
+	uint32_t threads; /* workers: >= 1; at most vm_count without a control socket */
 	enum log_level log_level;
 	uint32_t log_rate;          /* lines per second and object */
 	uint32_t total_connections; /* 0: as many as there are descriptors for */
 	uint32_t total_buffered;    /* bytes */
 	struct security_config security;
+	char *control;    /* path of the control socket; NULL: none */
+	char *metrics;    /* endpoint of metrics; NULL: none */
 	const char *file; /* of --config, or NULL; lives as long as argv */
 };
 
@@ -110,8 +129,60 @@ enum config_result {
 enum config_result config_load(struct config *config, int argc, char **argv, FILE *out, FILE *err)
 	must_use;
 
+/**
+ * config_load_again() - The same later, for the VMs of the file
+ * @fd: of the file of --config, borrowed; or why it cannot be read, a -errno
+ *
+ * Opens nothing. Users and groups are not looked up: what they protect is
+ * settled, and config.security says nothing of them.
+ */
+enum config_result config_load_again(struct config *config, int argc, char **argv, int fd,
+				     FILE *err) must_use;
+
 /** Free what config_load() allocated and empty @config; legal on an empty one. */
 void config_free(struct config *config);
+
+/**
+ * config_parse_endpoint() - "unix:PATH", "127.0.0.1:PORT" or "[::1]:PORT"
+ * @endpoint: output
+ *
+ * Return: 0 or -EINVAL: something else, or an address that others can reach
+ */
+int config_parse_endpoint(struct config_endpoint *endpoint, const char *text) must_use;
+
+/**
+ * config_parse_vm() - One VM as --vm describes it, beside others that exist
+ * @vm:     output: free with config_free_vm()
+ * @text:   what --vm would get
+ * @others: validated; what collides with one of them is refused
+ * @err:    where the one line about an error goes
+ *
+ * Return: 0; -EINVAL after the line was printed; other -errno
+ */
+int config_parse_vm(struct vm_config **vm, const char *text, const struct vm_config *const *others,
+		    size_t count, FILE *err) must_use;
+
+/** Whether these VMs can exist together. Return: as config_parse_vm(). */
+int config_check_vms(const struct vm_config *const *vms, size_t count, FILE *err) must_use;
+
+/**
+ * config_regroup_vm() - A copy of a VM with other groups
+ * Return: 0; -EINVAL for a name that is none, or too many; -ENOMEM
+ */
+int config_regroup_vm(struct vm_config **copy, const struct vm_config *vm,
+		      const char *const *groups, size_t count) must_use;
+
+/** A copy on the heap, or NULL. */
+struct vm_config *config_copy_vm(const struct vm_config *vm) must_use;
+
+/** Free a copy; NULL is legal. */
+void config_free_vm(struct vm_config *vm);
+
+/** Whether they are the same but for groups. */
+bool config_same_vm(const struct vm_config *a, const struct vm_config *b) must_use;
+
+/** Whether they are in the same groups, in any order. */
+bool config_same_groups(const struct vm_config *a, const struct vm_config *b) must_use;
 
 /** Whether two guests share a group; both validated. */
 bool config_share_group(const struct vm_config *a, const struct vm_config *b) must_use;

@@ -40,13 +40,14 @@ static int choose_way(struct args *args, enum config_key_id id, const char *valu
 	return 0;
 }
 
-static int add_vm(struct args *args, unsigned int number, const char *value, struct vm_draft **vm)
+static int add_vm(struct config_draft *draft, unsigned int number, const char *value,
+		  struct vm_draft **vm)
 {
 	const struct config_where where = { .key = config_key(KEY_VM)->name };
-	int ret = config_add_vm(args->draft, vm);
+	int ret = config_add_vm(draft, vm);
 
 	if (ret == -E2BIG)
-		return config_report(args->draft->err, &where, value, "expected at most %u VMs",
+		return config_report(draft->err, &where, value, "expected at most %u VMs",
 				     CONFIG_MAX_VMS);
 	if (ret == 0)
 		(*vm)->number = number;
@@ -61,7 +62,7 @@ static int read_single(struct args *args, enum config_key_id id, const char *val
 	int ret = choose_way(args, id, value);
 
 	if (ret == 0 && !vm)
-		ret = add_vm(args, 0, value, &vm);
+		ret = add_vm(args->draft, 0, value, &vm);
 	if (ret)
 		return ret;
 	target.fields = &vm->vm;
@@ -88,9 +89,8 @@ static int read_global(struct args *args, enum config_key_id id, const char *val
 }
 
 /* One "key=value" of --vm; @pair is cut at its '='. */
-static int read_pair(struct args *args, struct vm_draft *vm, char *pair)
+static int read_pair(FILE *err, struct vm_draft *vm, char *pair)
 {
-	FILE *err = args->draft->err;
 	struct config_where where = { .vm = vm->number };
 	const struct config_target target = {
 		.fields = &vm->vm,
@@ -128,16 +128,14 @@ static char *trim(char *text)
 	return text;
 }
 
-static int read_vm(struct args *args, const char *value)
+int config_read_vm(struct config_draft *draft, const char *value)
 {
 	struct vm_draft *vm = NULL;
 	char *copy = NULL;
 	char *rest = NULL;
 	char *pair = NULL;
-	int ret = choose_way(args, KEY_VM, value);
+	int ret = add_vm(draft, (unsigned int)draft->vm_count + 1, value, &vm);
 
-	if (ret == 0)
-		ret = add_vm(args, (unsigned int)args->draft->vm_count + 1, value, &vm);
 	if (ret)
 		return ret;
 	copy = strdup(value);
@@ -145,9 +143,16 @@ static int read_vm(struct args *args, const char *value)
 		return -ENOMEM;
 	rest = trim(copy);
 	while (ret == 0 && (pair = strsep(&rest, ",")))
-		ret = read_pair(args, vm, pair);
+		ret = read_pair(draft->err, vm, pair);
 	free(copy);
 	return ret;
+}
+
+static int read_vm(struct args *args, const char *value)
+{
+	int ret = choose_way(args, KEY_VM, value);
+
+	return ret ? ret : config_read_vm(args->draft, value);
 }
 
 static int read_config(struct args *args, const char *value)
@@ -176,8 +181,16 @@ static int print(struct args *args, enum config_key_id id)
 	return 1;
 }
 
+/* Judged at the start, of no use since, and it takes the user database. */
+static bool is_settled(const struct args *args, enum config_key_id id)
+{
+	return args->draft->again && (id == KEY_USER || id == KEY_GROUP || id == KEY_SOCKET_GROUP);
+}
+
 static int read_value(struct args *args, enum config_key_id id, const char *value)
 {
+	if (is_settled(args, id))
+		return 0;
 	if (id == KEY_VM)
 		return read_vm(args, value);
 	if (id == KEY_CONFIG)
@@ -195,7 +208,10 @@ static int read_option(struct args *args, enum config_key_id id, const char *val
 	if (!config_key(id)->arg) {
 		if (value)
 			return config_report(args->draft->err, &where, value, "expected no value");
-		return print(args, id);
+		if (id != KEY_CHECK_CONFIG)
+			return print(args, id);
+		args->draft->check_only = true;
+		return 0;
 	}
 	if (!value && args->next < args->argc) {
 		value = args->argv[args->next++];

@@ -71,8 +71,11 @@ static int check_vm(const struct config_draft *draft, const struct vm_draft *vm)
 	return 0;
 }
 
+/* What runs comes first, so that the newcomer is the one in the wrong. */
 static int compare_places(const struct use *a, const struct use *b)
 {
+	if (a->vm->runs != b->vm->runs)
+		return a->vm->runs ? -1 : 1;
 	if (a->vm != b->vm)
 		return a->vm < b->vm ? -1 : 1;
 	return a->key < b->key ? -1 : a->key > b->key;
@@ -262,6 +265,8 @@ int config_check(const struct config_draft *draft)
 	struct use *uses = NULL;
 	int ret = 0;
 
+	if (draft->vm_count == 0 && (draft->by_option.control || draft->by_file.control))
+		return 0; /* they can be added later */
 	if (draft->vm_count == 0) {
 		const struct config_where where = { .key = config_key(KEY_SOCKET)->name };
 

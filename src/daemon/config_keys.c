@@ -73,6 +73,20 @@ static int set_path(const struct config_key *key, void *field, const char *text)
 	return 0;
 }
 
+static int set_endpoint(maybe_unused const struct config_key *key, void *field, const char *text)
+{
+	struct config_endpoint endpoint;
+	char *copy = NULL;
+
+	if (config_parse_endpoint(&endpoint, text))
+		return -EINVAL;
+	copy = strdup(text);
+	if (!copy)
+		return -ENOMEM;
+	*(char **)field = copy;
+	return 0;
+}
+
 #define FORWARD_SEQPACKET "/seqpacket"
 
 static bool has_suffix(const char *text, const char *suffix)
@@ -232,7 +246,8 @@ static const struct config_key keys[KEY_COUNT] = {
 		.name = "threads", .arg = "N", .scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
 		.what = "a number", .min = 0, .max = CONFIG_MAX_THREADS, .set = set_number,
 		GLOBAL_FIELD(threads), .preset_text = "0, which means one per usable CPU",
-		.help = "Worker threads that share the VMs; there are never more than VMs.",
+		.help = "Worker threads that share the VMs; without 'control' never more than\n"
+			"VMs.",
 	},
 	[KEY_TOTAL_CONNECTIONS] = {
 		.name = "total-connections", .arg = "N",
@@ -261,6 +276,21 @@ static const struct config_key keys[KEY_COUNT] = {
 		.what = "a number", .min = 1, .max = CONFIG_MAX_LOG_RATE, .set = set_number,
 		GLOBAL_FIELD(log_rate), .preset = LOG_DEFAULT_RATE,
 		.help = "Lines per second that may be logged about each kind of event of a VM.",
+	},
+	[KEY_CONTROL] = {
+		.name = "control", .arg = "PATH", .scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
+		.what = "a path with a length", .min = 1, .max = MAX_PATH_BYTES, .unit = " bytes",
+		.set = set_path, GLOBAL_FIELD(control),
+		.help = "Unix socket to create for requests while the daemon runs; VMs can then\n"
+			"be added later. Tools look for " CONFIG_DEFAULT_CONTROL "\n"
+			"in /run as root, in $XDG_RUNTIME_DIR otherwise.",
+	},
+	[KEY_METRICS] = {
+		.name = "metrics", .arg = "ENDPOINT", .scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
+		.what = "unix:PATH, 127.0.0.1:PORT or [::1]:PORT", .set = set_endpoint,
+		GLOBAL_FIELD(metrics),
+		.help = "Serve metrics for Prometheus by HTTP there, as /metrics: unix:PATH,\n"
+			"127.0.0.1:PORT or [::1]:PORT.",
 	},
 	[KEY_SANDBOX] = {
 		.name = "sandbox", .arg = "MODE", .scope = CONFIG_IN_OPTION,
@@ -298,6 +328,10 @@ static const struct config_key keys[KEY_COUNT] = {
 		.what = "up to 64 user numbers separated by ','", .set = config_set_uids,
 		GLOBAL_FIELD(security), .preset_text = "every user the permissions allow",
 		.help = "Users that may connect to the sockets, by number, separated by ','.",
+	},
+	[KEY_CHECK_CONFIG] = {
+		.name = "check-config", .scope = CONFIG_IN_OPTION,
+		.help = "Read options and file, say what is wrong with them, and stop.",
 	},
 	[KEY_HELP] = {
 		.name = "help", .scope = CONFIG_IN_OPTION, .letter = 'h',
@@ -419,7 +453,8 @@ static void print_row(FILE *out, const struct config_key *key)
 	if (key->letter)
 		fprintf(out, "  -%c, --%s\n", key->letter, key->name);
 	else
-		fprintf(out, "      --%s %s\n", key->name, key->arg);
+		fprintf(out, "      --%s%s%s\n", key->name, key->arg ? " " : "",
+			key->arg ? key->arg : "");
 	while (line) {
 		const char *end = strchrnul(line, '\n');
 

@@ -44,12 +44,15 @@ enum config_key_id {
 	KEY_TOTAL_BUFFERED,
 	KEY_LOG_LEVEL,
 	KEY_LOG_RATE,
+	KEY_CONTROL,
+	KEY_METRICS,
 	KEY_SANDBOX,
 	KEY_USER,
 	KEY_GROUP,
 	KEY_SOCKET_MODE,
 	KEY_SOCKET_GROUP,
 	KEY_ALLOW_UID,
+	KEY_CHECK_CONFIG,
 	KEY_HELP,
 	KEY_VERSION,
 	KEY_COUNT
@@ -91,6 +94,7 @@ struct vm_draft {
 	struct config_marks marks;
 	unsigned int number; /* which --vm, from 1; 0: single options */
 	size_t line;         /* where its description starts in the file */
+	bool runs;           /* it exists already: only others can be wrong */
 };
 
 /** Keys of the whole daemon. */
@@ -101,6 +105,8 @@ struct config_globals {
 	enum log_level log_level;
 	uint32_t log_rate;
 	struct security_config security;
+	char *control; /* NULL: not given */
+	char *metrics; /* likewise */
 	struct config_marks marks;
 };
 
@@ -111,6 +117,9 @@ struct config_draft {
 	size_t vm_room;
 	struct config_globals by_option;
 	struct config_globals by_file; /* used where by_option has nothing */
+	bool check_only;               /* --check-config */
+	bool again;                    /* read while confined: no file can be opened */
+	int fd;                        /* then: of the file, or why there is none, -errno */
 	const char *file;              /* named by --config, else NULL; borrowed from argv */
 	FILE *err;
 };
@@ -120,6 +129,7 @@ struct config_where {
 	const char *file; /* NULL: command line */
 	size_t line;
 	unsigned int vm; /* command line: which --vm, 0: an option of its own */
+	uint32_t runs;   /* CID of a VM that exists; 0: none */
 	const char *key; /* NULL: none known */
 };
 
@@ -203,14 +213,23 @@ int config_set_uids(const struct config_key *key, void *field, const char *text)
  */
 int config_add_vm(struct config_draft *draft, struct vm_draft **vm) must_use;
 
+/** Free what a VM holds, not itself. */
+void config_clear_vm(struct vm_config *vm);
+
+/** Groups of a VM that names none. Return: 0 or -ENOMEM. */
+int config_default_group(struct vm_draft *draft) must_use;
+
 /* config_args.c */
+
+/** Append the VM that the value of --vm describes. Return: 0 or -errno. */
+int config_read_vm(struct config_draft *draft, const char *value) must_use;
 
 /** Read the command line into @draft. Return: 0, 1 when --help or --version was done, -errno. */
 int config_read_args(struct config_draft *draft, int argc, char **argv, FILE *out) must_use;
 
 /* config_yaml.c */
 
-/** Read draft->file into @draft. Return: 0 or -errno. */
+/** Read draft->file (draft->fd if there is one) into @draft. Return: 0 or -errno. */
 int config_read_file(struct config_draft *draft) must_use;
 
 /* config_check.c */

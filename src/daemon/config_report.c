@@ -70,13 +70,15 @@ static void escape(char shown[SHOWN_ROOM], const char *text)
 	(void)snprintf(shown + used, SHOWN_ROOM - used, "%s", s[i] != '\0' ? "..." : "");
 }
 
-/* "FILE:LINE: ", "--vm N: " or nothing. */
+/* "VM CID: ", "FILE:LINE: ", "--vm N: " or nothing. */
 static void place(char text[PLACE_ROOM], const struct config_where *where)
 {
 	char file[SHOWN_ROOM];
 
 	text[0] = '\0';
-	if (where->file) {
+	if (where->runs > 0) {
+		(void)snprintf(text, PLACE_ROOM, "VM %u: ", where->runs);
+	} else if (where->file) {
 		escape(file, where->file);
 		(void)snprintf(text, PLACE_ROOM, "%s:%zu: ", file, where->line);
 	} else if (where->vm > 0) {
@@ -87,7 +89,7 @@ static void place(char text[PLACE_ROOM], const struct config_where *where)
 int config_report(FILE *err, const struct config_where *where, const char *value, const char *fmt,
 		  ...)
 {
-	bool is_option = !where->file && where->vm == 0;
+	bool is_option = !where->file && where->vm == 0 && where->runs == 0;
 	char front[PLACE_ROOM];
 	char key[SHOWN_ROOM] = "";
 	char shown[SHOWN_ROOM] = "";
@@ -110,7 +112,9 @@ int config_report(FILE *err, const struct config_where *where, const char *value
 
 void config_where_name(const struct config_where *where, char *name, size_t room)
 {
-	if (where->file)
+	if (where->runs > 0)
+		(void)snprintf(name, room, "VM %u", where->runs);
+	else if (where->file)
 		(void)snprintf(name, room, "line %zu", where->line);
 	else if (where->vm > 0)
 		(void)snprintf(name, room, "--vm %u", where->vm);
@@ -125,6 +129,7 @@ struct config_where config_where_of(const struct config_draft *draft, const stru
 		.file = draft->file,
 		.line = vm->marks.line[key] > 0 ? vm->marks.line[key] : vm->line,
 		.vm = vm->number,
+		.runs = vm->runs ? vm->vm.guest_cid : 0,
 		.key = config_key(key)->name,
 	};
 

@@ -354,10 +354,13 @@ static ssize_t read_all(int fd, char *data, size_t room)
 	return (ssize_t)len;
 }
 
-static ssize_t load(const char *file, char *data, size_t room)
+static ssize_t load(const struct config_draft *draft, char *data, size_t room)
 {
-	int fd scoped_fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int fd scoped_fd = -1;
 
+	if (draft->again)
+		return draft->fd < 0 ? draft->fd : read_all(draft->fd, data, room);
+	fd = open(draft->file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	return fd < 0 ? -errno : read_all(fd, data, room);
 }
 
@@ -372,7 +375,7 @@ int config_read_file(struct config_draft *draft)
 
 	if (!data)
 		return -ENOMEM;
-	len = load(draft->file, data, room);
+	len = load(draft, data, room);
 	if (len < 0)
 		ret = config_report(draft->err, &where, draft->file,
 				    "expected a readable file (%s)", strerrordesc_np((int)-len));

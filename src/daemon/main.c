@@ -42,7 +42,7 @@ int main(int argc, char **argv)
 	log_set_rate(config.log_rate);
 	if (config.security.sandbox != SANDBOX_NONE)
 		sandbox_close_strays(passed_descriptors());
-	err = serve(&config);
+	err = serve(&config, argc, argv);
 	config_free(&config);
 	return err < 0 ? EXIT_CANNOT_SERVE : 0;
 }

@@ -1,46 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * serve.c - the daemon's threads: worker 0 is the main thread, the others are
- * started for it. Knows nothing of what a VM does.
+ * serve.c - the daemon's threads: the main thread takes signals and requests and
+ * manages the VMs, the workers serve them. Knows nothing of what a VM does.
  */
 #include "daemon/serve.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "base/fault.h"
 #include "base/fd.h"
 #include "confine/sandbox.h"
-#include "daemon/vm.h"
+#include "daemon/manager.h"
+#include "daemon/methods.h"
+#include "daemon/methods_private.h"
+#include "daemon/metrics.h"
 #include "host/broker.h"
 #include "loop/loop.h"
-#include "vsock/device.h"
-
-#define VM_DESCRIPTORS 24u /* listeners, front-end, rings, messages in flight */
-#define WORKER_DESCRIPTORS 4u
-#define OWN_DESCRIPTORS 8u /* standard streams, signals */
-#define MIN_CONNS 16u
-
-struct worker {
-	struct loop *loop;
-	struct scratch *scratch;
-	pthread_t thread;
-	bool running;
-};
 
 struct server {
 	const struct config *config;
-	struct worker *workers;
-	struct vm_set set;
-	struct quota open;     /* for set.open */
-	struct quota buffered; /* for set.buffered */
+	struct loop *loop; /* of the main thread */
+	struct manager manager;
+	struct methods methods;
+	struct metrics metrics;
 	struct sandbox_plan plan;
 	struct broker broker;
 	struct loop_source signals;
@@ -64,20 +52,31 @@ static int guard_memory(struct server *server)
 	return fault_install();
 }
 
+/* Whether VMs may come after the start. */
+static bool may_grow(const struct config *config)
+{
+	return config->control != NULL || config->file != NULL;
+}
+
 static void make_plan(struct server *server)
 {
-	const struct security_config *security = &server->config->security;
+	const struct config *config = server->config;
+	const struct security_config *security = &config->security;
 	bool forwards = false;
 
-	for (size_t i = 0; i < server->config->vm_count; i++)
-		forwards = forwards || server->config->vms[i].forward_cid != 0;
+	for (size_t i = 0; i < config->vm_count; i++)
+		forwards = forwards || config->vms[i].forward_cid != 0;
 	server->plan = (struct sandbox_plan){
 		.mode = security->sandbox,
 		.uid = security->user,
 		.gid = security->group,
 		.socket_group = security->socket_group,
-		.sees_peers = security->allow_uid_count > 0,
+		.sees_peers = security->allow_uid_count > 0 || config->control != NULL,
 		.vsock = forwards,
+		.figures = config->control != NULL || config->metrics != NULL,
+		.http = config->metrics != NULL,
+		.reload = config->file != NULL,
+		.config_file = config->file,
 	};
 }
 
@@ -109,22 +108,13 @@ static int start_broker(struct server *server)
 	return broker_start(&server->broker, &params);
 }
 
-/* The set of VMs is final: nothing needs a path again but dials and the end. */
+/* All that is made by this process itself is made. Where the set of VMs is final
+ * nothing needs a path again but dials and the end. */
 static int confine(struct server *server)
 {
-	int err = broker_seal(&server->broker);
+	int err = may_grow(server->config) ? 0 : broker_seal(&server->broker);
 
 	return err < 0 ? err : sandbox_worker(&server->plan);
-}
-
-static void *work(void *arg)
-{
-	struct worker *worker = arg;
-	int err = loop_run(worker->loop);
-
-	if (err < 0)
-		log_error(NULL, "a worker ended: %s", strerror(-err));
-	return NULL;
 }
 
 static void on_signal(struct loop_source *source, uint32_t events)
@@ -135,17 +125,22 @@ static void on_signal(struct loop_source *source, uint32_t events)
 	(void)events;
 	if (read(server->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
 		return;
+	if (info.ssi_signo == SIGHUP) {
+		method_reload_and_log(&server->manager);
+		return;
+	}
 	log_notice(NULL, "signal %u: stopping", info.ssi_signo);
-	for (uint32_t i = 0; i < server->config->threads; i++)
-		loop_stop(server->workers[i].loop);
+	loop_stop(server->loop);
 }
 
-/* Signals come to worker 0's loop; the mask is inherited by the other workers. */
+/* The mask is inherited by the workers, so signals come to the main loop only. */
 static int watch_signals(struct server *server)
 {
 	sigset_t set;
 
 	sigemptyset(&set);
+	if (server->config->file != NULL) /* otherwise it ends the program, as ever */
+		sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
 	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR || sigprocmask(SIG_BLOCK, &set, NULL) < 0)
@@ -153,150 +148,144 @@ static int watch_signals(struct server *server)
 	server->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 	if (server->signal_fd < 0)
 		return -errno;
-	server->signals.on_event = on_signal;
-	return loop_add(server->workers[0].loop, &server->signals, server->signal_fd, EPOLLIN);
+	return loop_add(server->loop, &server->signals, server->signal_fd, EPOLLIN);
 }
 
 static int make_workers(struct server *server)
 {
-	server->workers = calloc(server->config->threads, sizeof(*server->workers));
-	if (server->workers == NULL)
+	struct manager *manager = &server->manager;
+
+	server->loop = loop_new();
+	if (server->loop == NULL)
+		return -errno;
+	manager->workers = calloc(server->config->threads, sizeof(*manager->workers));
+	if (manager->workers == NULL)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < server->config->threads; i++) {
-		server->workers[i].loop = loop_new();
-		if (server->workers[i].loop == NULL)
-			return -errno;
-		if (i == 0 && !loop_signals_safely(server->workers[i].loop))
-			log_warning(NULL, "no asynchronous I/O: a hostile VMM can stop a worker");
-		server->workers[i].scratch = calloc(1, sizeof(struct scratch));
-		if (server->workers[i].scratch == NULL)
-			return -ENOMEM;
+	while (manager->worker_count < server->config->threads) {
+		int err = worker_init(&manager->workers[manager->worker_count++]);
+
+		if (err < 0)
+			return err;
 	}
+	if (!loop_signals_safely(manager->workers[0].loop))
+		log_warning(NULL, "no asynchronous I/O: a hostile VMM can stop a worker");
 	return 0;
-}
-
-/* Connections there are descriptors for, beside what VMs need themselves. */
-static uint64_t affordable_conns(const struct config *config)
-{
-	uint64_t needed = OWN_DESCRIPTORS + WORKER_DESCRIPTORS * (uint64_t)config->threads;
-	uint64_t floor = MIN_CONNS * (uint64_t)config->vm_count;
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
-		return UINT32_MAX;
-	for (size_t i = 0; i < config->vm_count; i++)
-		needed += VM_DESCRIPTORS + config->vms[i].forward_listen_count;
-	return limit.rlim_cur < needed + floor ? floor : limit.rlim_cur - needed;
-}
-
-/* Half of it in equal shares that nobody else can take, the rest for who comes first. */
-static struct vm_share divide(struct quota *all, const char *name, uint64_t total, size_t vms)
-{
-	uint64_t reserved = total / 2 / vms;
-
-	*all = (struct quota){ .name = name, .max = total - reserved * vms };
-	return (struct vm_share){ .all = all, .reserved = reserved };
-}
-
-static void set_bounds(struct server *server)
-{
-	const struct config *config = server->config;
-	uint64_t conns = affordable_conns(config);
-	const char *name = "open files";
-
-	if (config->total_connections != 0 && config->total_connections <= conns) {
-		conns = config->total_connections;
-		name = "total-connections";
-	}
-	server->set.open = divide(&server->open, name, conns, config->vm_count);
-	server->set.buffered = divide(&server->buffered, "total-buffered", config->total_buffered,
-				      config->vm_count);
-	server->set.max_half_open = (uint32_t)(server->set.open.reserved / 2);
-	if (server->set.max_half_open == 0)
-		server->set.max_half_open = 1;
 }
 
 static int make_vms(struct server *server)
 {
 	const struct config *config = server->config;
+	struct manager *manager = &server->manager;
+	char why[VM_WHY_BYTES];
 
-	set_bounds(server);
-	server->set.broker = &server->broker;
-	server->set.peers.uids = config->security.allow_uids;
-	server->set.peers.count = config->security.allow_uid_count;
-	server->set.vms = calloc(config->vm_count, sizeof(struct vm *));
-	if (server->set.vms == NULL)
-		return -ENOMEM;
+	bounds_init(&manager->bounds, config, may_grow(config));
+	manager->may_forward = server->plan.vsock || server->plan.mode == SANDBOX_NONE;
+	manager->set.broker = &server->broker;
+	manager->set.peers.uids = config->security.allow_uids;
+	manager->set.peers.count = config->security.allow_uid_count;
 	for (size_t i = 0; i < config->vm_count; i++) {
-		struct worker *worker = &server->workers[i % config->threads];
-		struct vm *vm =
-			vm_new(&config->vms[i], &server->set, worker->loop, worker->scratch);
+		const struct vm_config *vm = &config->vms[i];
+		int err = manager_add(manager, vm, config->file != NULL, why);
 
-		if (vm == NULL)
-			return -ECANCELED; /* it has said why */
-		server->set.vms[server->set.count++] = vm;
+		if (err == 0)
+			continue;
+		log_error(NULL, "VM %u: %s", vm->guest_cid, why);
+		return -ECANCELED;
 	}
-	qsort(server->set.vms, server->set.count, sizeof(struct vm *), vm_compare);
+	manager->runs = true;
 	return 0;
+}
+
+static int open_control(struct server *server)
+{
+	const char *path = server->config->control;
+	uid_t user = server->config->security.user;
+	const struct control_place place = {
+		.broker = &server->broker,
+		.path = path,
+		.owner = user != (uid_t)-1 ? user : geteuid(),
+	};
+	int err;
+
+	if (path == NULL)
+		return 0;
+	err = methods_open(&server->methods, &server->manager, server->loop, &place);
+	if (err == 0)
+		return 0;
+	log_error(NULL, "control socket %s: %s", path,
+		  err == -EADDRINUSE ? "another program listens there" : strerror(-err));
+	return -ECANCELED;
+}
+
+static int open_metrics(struct server *server)
+{
+	const char *where = server->config->metrics;
+	struct config_endpoint endpoint;
+	int err;
+
+	if (where == NULL)
+		return 0;
+	err = config_parse_endpoint(&endpoint, where);
+	if (err == 0)
+		err = metrics_open(&server->metrics, &server->manager, server->loop, &endpoint);
+	if (err == 0)
+		return 0;
+	log_error(NULL, "metrics at %s: %s", where,
+		  err == -EADDRINUSE ? "another program listens there" : strerror(-err));
+	return -ECANCELED;
 }
 
 static int start_workers(struct server *server)
 {
-	for (uint32_t i = 1; i < server->config->threads; i++) {
-		struct worker *worker = &server->workers[i];
-		int err = pthread_create(&worker->thread, NULL, work, worker);
+	struct manager *manager = &server->manager;
+	int err = 0;
 
-		if (err != 0)
-			return -err;
-		worker->running = true;
-	}
-	return 0;
+	for (uint32_t i = 0; i < manager->worker_count && err == 0; i++)
+		err = worker_start(&manager->workers[i]);
+	return err;
 }
 
-static int run_worker_0(struct server *server)
+static int run(struct server *server)
 {
-	log_notice(NULL, "serving %zu VMs with %u workers", server->config->vm_count,
-		   server->config->threads);
-	return loop_run(server->workers[0].loop);
-}
-
-static void stop_workers(struct server *server)
-{
-	for (uint32_t i = 1; server->workers != NULL && i < server->config->threads; i++) {
-		if (!server->workers[i].running)
-			continue;
-		loop_stop(server->workers[i].loop);
-		pthread_join(server->workers[i].thread, NULL);
-	}
+	log_notice(NULL, "serving %zu VMs with %u workers", manager_count(&server->manager),
+		   server->manager.worker_count);
+	return loop_run(server->loop);
 }
 
 static void clean_up(struct server *server)
 {
-	stop_workers(server);
-	for (size_t i = 0; i < server->set.count; i++)
-		vm_stop(server->set.vms[i]);
-	for (size_t i = 0; i < server->set.count; i++)
-		vm_free(server->set.vms[i]);
-	free(server->set.vms);
-	if (server->workers != NULL && server->workers[0].loop != NULL)
-		loop_del(server->workers[0].loop, &server->signals);
+	struct manager *manager = &server->manager;
+
+	metrics_close(&server->metrics);
+	methods_close(&server->methods);
+	for (uint32_t i = 0; i < manager->worker_count; i++)
+		worker_stop(&manager->workers[i]);
+	manager_remove_all(manager);
+	for (uint32_t i = 0; i < manager->worker_count; i++)
+		worker_fini(&manager->workers[i]);
+	free(manager->workers);
+	if (server->loop != NULL)
+		loop_del(server->loop, &server->signals);
 	fd_close(&server->signal_fd);
-	for (uint32_t i = 0; server->workers != NULL && i < server->config->threads; i++) {
-		loop_free(server->workers[i].loop);
-		free(server->workers[i].scratch);
-	}
-	free(server->workers);
+	loop_free(server->loop);
 	broker_stop(&server->broker);
 }
 
-int serve(const struct config *config)
+int serve(const struct config *config, int argc, char **argv)
 {
 	static int (*const steps[])(struct server *) = {
-		raise_limits, guard_memory, start_broker,  make_workers, watch_signals,
-		make_vms,     confine,      start_workers, run_worker_0,
+		raise_limits, guard_memory, start_broker, make_workers,  watch_signals, make_vms,
+		open_control, open_metrics, confine,      start_workers, run,
 	};
 	struct server server = {
-		.config = config, .signal_fd = -1, .signals = { .fd = -1 }, .broker.channel = -1
+		.config = config,
+		.signal_fd = -1,
+		.signals = { .fd = -1, .on_event = on_signal },
+		.broker.channel = -1,
+		.manager = { .argc = argc,
+			     .argv = argv,
+			     .has_file = config->file != NULL,
+			     .file_level = config->log_level },
 	};
 	int err = 0;
 

@@ -10,10 +10,11 @@
 
 /**
  * serve() - Open every guest's sockets, run the workers until SIGINT or SIGTERM
+ * @argc, @argv: what @config was made of, for reading the file again
  *
  * Return: 0 after a signal; -errno when it could not start (logged; nothing is
  *         left behind)
  */
-int serve(const struct config *config) must_use;
+int serve(const struct config *config, int argc, char **argv) must_use;
 
 #endif

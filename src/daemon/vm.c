@@ -16,7 +16,6 @@
 #include "daemon/vm.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,34 +25,8 @@
 
 #include "base/fault.h"
 #include "base/fd.h"
-#include "host/host.h"
-#include "vhost_user/vu_session.h"
+#include "daemon/vm_internal.h"
 #include "virtio/ring_spec.h"
-#include "vsock/device.h"
-
-struct vm {
-	const struct vm_config *config;
-	const struct vm_set *set;
-	struct loop *loop;
-	struct scratch *scratch;
-	struct loop_task run;
-	pthread_mutex_t lock;
-	struct device device;
-	struct host host;
-	struct vu_device_ops vu_ops;
-	struct vu_session *session; /* NULL: no front-end */
-	struct unix_listener listener;
-	struct loop_source accept;
-	struct timer accept_resume;
-	struct timer probe;
-	struct loop_msg wake_up; /* from a sibling's owner */
-	bool woken;              /* it is on its way; under the lock */
-	struct log_limit guest_errors;
-	struct log_limit limits_hit;
-	struct log_limit front_ends;
-	struct log_limit refusals;
-	char tag[sizeof("vm=4294967295")];
-};
 
 #define ACCEPT_PAUSE_MS 100u
 
@@ -108,6 +81,7 @@ static void notify(void *ctx, unsigned int index)
 {
 	struct vm *vm = ctx;
 
+	vm->calls[index]++;
 	vu_session_notify(vm->session, index);
 }
 
@@ -115,7 +89,7 @@ static void ring_broken(void *ctx, unsigned int index)
 {
 	struct vm *vm = ctx;
 
-	log_limited(&vm->guest_errors, loop_now_ms(vm->loop), LOG_WARNING, vm->tag,
+	log_limited(&vm->guest_error_lines, loop_now_ms(vm->loop), LOG_WARNING, vm->tag,
 		    "the driver broke ring %u: it is stopped until the device is reset", index);
 	vu_session_ring_error(vm->session, index);
 }
@@ -124,8 +98,9 @@ static void guest_error(void *ctx, const char *what)
 {
 	struct vm *vm = ctx;
 
-	log_limited(&vm->guest_errors, loop_now_ms(vm->loop), LOG_WARNING, vm->tag, "guest: %s",
-		    what);
+	vm->guest_errors++;
+	log_limited(&vm->guest_error_lines, loop_now_ms(vm->loop), LOG_WARNING, vm->tag,
+		    "guest: %s", what);
 }
 
 static void limit_reached(void *ctx, const char *option, const char *effect)
@@ -149,28 +124,21 @@ static void probe(struct timer *timer)
 	device_probe_siblings(&container_of(timer, struct vm, probe)->device);
 }
 
-static int compare_cid(const void *key, const void *element)
+bool vm_may_meet(const struct vm *vm, const struct vm *other)
 {
-	uint64_t cid = *(const uint64_t *)key;
-	uint64_t other = (*(struct vm *const *)element)->config->guest_cid;
+	const struct vm_config *a = vm_config(vm);
+	const struct vm_config *b = vm_config(other);
 
-	return cid < other ? -1 : cid > other;
-}
-
-/* A guest that forwards everything has no siblings, as in the reference. */
-static bool may_meet(const struct vm *vm, const struct vm *other)
-{
-	return other != vm && vm->config->uds_path != NULL && other->config->uds_path != NULL &&
-	       config_share_group(vm->config, other->config);
+	return other != vm && a->uds_path != NULL && b->uds_path != NULL &&
+	       config_share_group(a, b);
 }
 
 static struct device *sibling(void *ctx, uint64_t cid)
 {
 	struct vm *vm = ctx;
-	struct vm **found =
-		bsearch(&cid, vm->set->vms, vm->set->count, sizeof(*vm->set->vms), compare_cid);
+	struct vm *found = vm_set_find(vm->set, cid);
 
-	return found != NULL && may_meet(vm, *found) ? &(*found)->device : NULL;
+	return found != NULL && vm_may_meet(vm, found) ? &found->device : NULL;
 }
 
 static const struct device_env device_env = {
@@ -180,6 +148,7 @@ static const struct device_env device_env = {
 	.ring_broken = ring_broken,
 	.guest_error = guest_error,
 	.limit_reached = limit_reached,
+	.conn_event = vm_conn_event,
 	.probe_later = probe_later,
 	.sibling = sibling,
 	.lock = lock,
@@ -195,7 +164,7 @@ static void config_read(void *ctx, uint8_t *buf, uint32_t offset, uint32_t len)
 	for (uint32_t i = 0; i < len; i++) {
 		uint32_t at = offset + i;
 
-		buf[i] = at < sizeof(uint32_t) ? (uint8_t)(vm->config->guest_cid >> (8 * at)) : 0;
+		buf[i] = at < sizeof(uint32_t) ? (uint8_t)(vm->cid >> (8 * at)) : 0;
 	}
 }
 
@@ -209,6 +178,8 @@ static void ring_ready(void *ctx, unsigned int index)
 		device_set_rx(&vm->device, vu_session_ring(vm->session, index));
 	else if (index == VSOCK_RING_TX)
 		device_set_tx(&vm->device, vu_session_ring(vm->session, index));
+	if (vm->device.rx != NULL && vm->device.tx != NULL)
+		vm_went_up(vm);
 }
 
 static void ring_stopping(void *ctx, unsigned int index)
@@ -224,21 +195,31 @@ static void ring_stopping(void *ctx, unsigned int index)
 
 static void ring_kicked(void *ctx, unsigned int index)
 {
+	struct vm *vm = ctx;
+
 	(void)index;
-	schedule(ctx);
+	vm->kicks++;
+	schedule(vm);
+}
+
+/* Everybody's connections with this guest end. */
+static void reset(struct vm *vm, const char *why)
+{
+	const struct vm_table *table = vm_set_table(vm->set);
+
+	vm_went_down(vm, why);
+	device_reset(&vm->device);
+	for (size_t i = 0; i < table->count; i++) {
+		struct vm *other = table->vms[i];
+
+		if (vm_may_meet(vm, other))
+			device_drop_sibling(&other->device, vm->cid, vm->scratch);
+	}
 }
 
 static void device_was_reset(void *ctx)
 {
-	struct vm *vm = ctx;
-
-	device_reset(&vm->device);
-	for (size_t i = 0; i < vm->set->count; i++) {
-		struct vm *other = vm->set->vms[i];
-
-		if (may_meet(vm, other))
-			device_drop_sibling(&other->device, vm->config->guest_cid, vm->scratch);
-	}
+	reset(ctx, "the device was reset");
 }
 
 static void session_closed(void *ctx, const char *reason)
@@ -247,9 +228,10 @@ static void session_closed(void *ctx, const char *reason)
 
 	log_limited(&vm->front_ends, loop_now_ms(vm->loop), LOG_NOTICE, vm->tag,
 		    "front-end gone: %s", reason);
+	vm_went_down(vm, reason); /* which copies what may be the session's own */
 	vu_session_free(vm->session);
 	vm->session = NULL;
-	device_was_reset(vm);
+	reset(vm, "front-end gone");
 }
 
 static const struct vu_device_ops vu_ops_template = {
@@ -341,18 +323,9 @@ static void resume_accepting(struct timer *timer)
 
 /* --- life --- */
 
-static struct quota quota_of(const struct vm_share *share, const char *name, uint64_t max)
+static void init_device(struct vm *vm, const struct vm_params *vm_params)
 {
-	return (struct quota){
-		.name = name,
-		.parent = share->all,
-		.max = max,
-		.reserved = share->reserved,
-	};
-}
-
-static void init_device(struct vm *vm)
-{
+	const struct vm_config *config = vm->config;
 	struct device_params params = {
 		.env = &device_env,
 		.ctx = vm,
@@ -360,42 +333,34 @@ static void init_device(struct vm *vm)
 		.host = &vm->host,
 		.scratch = vm->scratch,
 		.conn_bytes = host_conn_bytes(),
-		.guest_cid = vm->config->guest_cid,
-		.window = vm->config->tx_buffer_size,
-		.max_half_open = min_u32(vm->config->max_half_open, vm->set->max_half_open),
-		.open = quota_of(&vm->set->open, "max-connections", vm->config->max_connections),
-		.buffered = quota_of(&vm->set->buffered, "max-buffered", vm->config->max_buffered),
-		.any_cid = vm->config->forward_cid != 0,
+		.guest_cid = vm->cid,
+		.window = config->tx_buffer_size,
+		.max_half_open = min_u32(config->max_half_open, vm_params->max_half_open),
+		.open = vm_params->grant->open,
+		.buffered = vm_params->grant->buffered,
+		.any_cid = config->forward_cid != 0,
 	};
 
 	/* an unseeded key only makes collisions cheaper to find */
 	if (getrandom(&params.random, sizeof(params.random), GRND_NONBLOCK) < 0)
 		params.random = (uintptr_t)vm;
+	params.open.max = config->max_connections;
+	params.buffered.max = config->max_buffered;
 	device_init(&vm->device, &params);
 }
 
-static void explain(const char *tag, const char *what, int err)
+static void explain(char *why, const char *what, int err)
 {
 	if (err == -EEXIST)
-		log_error(tag, "%s: something that is no socket is there already", what);
+		snprintf(why, VM_WHY_BYTES, "%s: something that is no socket is there already",
+			 what);
 	else if (err == -EADDRINUSE)
-		log_error(tag, "%s: another program listens there", what);
+		snprintf(why, VM_WHY_BYTES, "%s: another program listens there", what);
 	else
-		log_error(tag, "%s: cannot listen: %s", what, strerror(-err));
+		snprintf(why, VM_WHY_BYTES, "%s: cannot listen: %s", what, strerrordesc_np(-err));
 }
 
-static int open_front_end(struct vm *vm)
-{
-	int err = broker_listen(vm->set->broker, &vm->listener, vm->config->socket, SOCK_STREAM);
-
-	if (err == 0)
-		err = loop_add(vm->loop, &vm->accept, vm->listener.fd, EPOLLIN);
-	if (err < 0)
-		explain(vm->tag, vm->config->socket, err);
-	return err;
-}
-
-static int open_host(struct vm *vm)
+static int open_sockets(struct vm *vm, char *why)
 {
 	char culprit[HOST_CULPRIT_BYTES];
 	struct host_params params = {
@@ -409,10 +374,15 @@ static int open_host(struct vm *vm)
 		.forward_listen = vm->config->forward_listen,
 		.forward_listen_count = vm->config->forward_listen_count,
 	};
-	int err = host_open(&vm->host, &params, culprit);
+	int err = broker_listen(vm->set->broker, &vm->listener, vm->config->socket, SOCK_STREAM);
 
+	if (err < 0) {
+		explain(why, vm->config->socket, err);
+		return err;
+	}
+	err = host_open(&vm->host, &params, culprit);
 	if (err < 0)
-		explain(vm->tag, culprit, err);
+		explain(why, culprit, err);
 	return err;
 }
 
@@ -428,21 +398,19 @@ static void announce(const struct vm *vm)
 			   config->socket, config->forward_cid, config->forward_listen_count);
 }
 
-struct vm *vm_new(const struct vm_config *config, const struct vm_set *set, struct loop *loop,
-		  struct scratch *scratch)
+/* The members that are not zero. */
+static void set_up(struct vm *vm, const struct vm_params *params)
 {
-	struct vm *vm = calloc(1, sizeof(*vm));
-
-	if (vm == NULL) {
-		log_error(NULL, "no memory for a VM");
-		return NULL;
-	}
-	vm->config = config;
-	vm->set = set;
-	vm->loop = loop;
-	vm->scratch = scratch;
+	vm->cid = vm->config->guest_cid;
+	vm->set = params->set;
+	vm->worker = params->worker;
+	vm->from_file = params->from_file;
+	vm->grant = *params->grant;
+	vm->loop = params->worker->loop;
+	vm->scratch = params->worker->scratch;
 	vm->listener.fd = -1;
 	vm->host.uds.fd = -1;
+	vm->host.door_fd = -1;
 	vm->host.uds_seqpacket.fd = -1;
 	vm->accept.fd = -1;
 	vm->accept.on_event = on_front_end;
@@ -450,45 +418,65 @@ struct vm *vm_new(const struct vm_config *config, const struct vm_set *set, stru
 	vm->probe.on_expire = probe;
 	vm->wake_up.deliver = on_wake_up;
 	vm->vu_ops = vu_ops_template;
-	vm->vu_ops.max_queue_size = config->queue_size;
+	vm->vu_ops.max_queue_size = vm->config->queue_size;
 	vm->vu_ops.refusals = &vm->refusals;
-	snprintf(vm->tag, sizeof(vm->tag), "vm=%u", config->guest_cid);
+	snprintf(vm->tag, sizeof(vm->tag), "vm=%u", vm->cid);
 	pthread_mutex_init(&vm->lock, NULL);
 	loop_task_init(&vm->run, run);
-	init_device(vm);
-	if (open_front_end(vm) < 0 || open_host(vm) < 0) {
+	init_device(vm, params);
+}
+
+int vm_new(const struct vm_params *params, struct vm **made, char *why)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+	int err;
+
+	snprintf(why, VM_WHY_BYTES, "no memory for a VM");
+	if (vm == NULL)
+		return -ENOMEM;
+	vm->config = config_copy_vm(params->config);
+	if (vm->config == NULL) {
+		free(vm);
+		return -ENOMEM;
+	}
+	set_up(vm, params);
+	err = open_sockets(vm, why);
+	if (err < 0) {
 		vm_free(vm);
-		return NULL;
+		return err;
 	}
 	announce(vm);
-	return vm;
+	*made = vm;
+	return 0;
+}
+
+int vm_start(struct vm *vm)
+{
+	int err = host_start(&vm->host);
+
+	if (err == 0)
+		err = loop_add(vm->loop, &vm->accept, vm->listener.fd, EPOLLIN);
+	return err;
 }
 
 void vm_stop(struct vm *vm)
 {
+	loop_del(vm->loop, &vm->accept);
+	loop_disarm(vm->loop, &vm->accept_resume);
+	host_stop(&vm->host);
 	vu_session_free(vm->session);
 	vm->session = NULL;
-	device_reset(&vm->device);
+	reset(vm, "the VM was removed");
+	loop_disarm(vm->loop, &vm->probe);
+	device_fini(&vm->device);
+	loop_cancel(&vm->run);
 }
 
 void vm_free(struct vm *vm)
 {
-	if (vm == NULL)
-		return;
-	loop_del(vm->loop, &vm->accept);
-	loop_disarm(vm->loop, &vm->accept_resume);
-	loop_disarm(vm->loop, &vm->probe);
 	broker_unlisten(vm->set->broker, &vm->listener);
 	host_close(&vm->host);
-	device_fini(&vm->device);
-	loop_cancel(&vm->run);
 	pthread_mutex_destroy(&vm->lock);
+	config_free_vm(vm->config);
 	free(vm);
-}
-
-int vm_compare(const void *a, const void *b)
-{
-	uint64_t cid = (*(struct vm *const *)a)->config->guest_cid;
-
-	return compare_cid(&cid, b);
 }

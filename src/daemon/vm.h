@@ -2,64 +2,156 @@
 /*
  * vm.h - one guest: binds the front-end's session, the device and the host
  * side together. The only place where vhost_user/ and vsock/ meet.
+ *
+ * Context: a VM belongs to a worker, its owner. "Owner" below means on that
+ * worker's thread, or before it runs, or after it stopped. The others are the
+ * main thread's.
  */
 #ifndef DAEMON_VM_H
 #define DAEMON_VM_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/compiler.h"
-#include "base/quota.h"
+#include "daemon/bounds.h"
 #include "daemon/config.h"
-#include "host/broker.h"
-#include "host/peer.h"
-#include "loop/loop.h"
-#include "vsock/scratch.h"
+#include "daemon/vm_set.h"
+#include "daemon/worker.h"
+#include "vsock/device.h"
 
 struct vm;
 
-/** What the VMs have together of something, and what each is sure of. */
-struct vm_share {
-	struct quota *all; /* beyond what is reserved for each */
-	uint64_t reserved;
+struct vm_params {
+	const struct vm_config *config; /* copied */
+	const struct vm_set *set;       /* the guests it may meet */
+	struct worker *worker;          /* owner */
+	const struct bounds_grant *grant;
+	uint32_t max_half_open; /* whatever @config says */
+	bool from_file;         /* kept for the manager, see vm_is_from_file() */
 };
 
-/** All guests of the daemon, sorted by CID; constant while workers run. */
-struct vm_set {
-	struct vm **vms;
-	size_t count;
-	struct vm_share open;     /* connections */
-	struct vm_share buffered; /* bytes of guests that nobody has taken */
-	uint32_t max_half_open;   /* of each, so that they cannot take every connection */
-	struct broker *broker;    /* makes and removes their sockets */
-	struct peer_list peers;   /* who may connect to these */
-};
+#define VM_WHY_BYTES 256u
 
 /**
- * vm_new() - Listen for a guest's VMM and host programs
- * @config:  outlives the VM
- * @set:     the guests it may meet; complete before any loop runs
- * @loop:    owner; not running yet
- * @scratch: of the owner's thread
+ * vm_new() - Listen for a guest's VMM and host programs; nobody is served yet
+ * @made: output: the VM, to be put into the set and started
+ * @why:  output on failure: text for people, room for VM_WHY_BYTES
  *
- * Return: the VM, or NULL after one line was logged
+ * Return: 0 or -errno
+ * Context: main thread; file system calls
  */
-struct vm *vm_new(const struct vm_config *config, const struct vm_set *set, struct loop *loop,
-		  struct scratch *scratch) must_use;
+int vm_new(const struct vm_params *params, struct vm **made, char *why) must_use;
+
+/** Begin to serve. Owner. Return: 0, or -errno of epoll: stop and free it. */
+int vm_start(struct vm *vm) must_use;
 
 /**
  * vm_stop() - End its front-end and every connection, siblings' ones included
- * Context: no loop runs any more; before any VM of the set is freed
+ *
+ * Nobody else may find it in the set any more, or no worker runs. All that is
+ * left is vm_free(). Context: owner; legal when it was not started
  */
 void vm_stop(struct vm *vm);
 
-/**
- * vm_free() - Close everything and remove the sockets it made
- * Context: as vm_stop(); NULL is legal
- */
+/** Remove the sockets it made, and free it. Stopped, or never put into the set. */
 void vm_free(struct vm *vm);
 
-/** Order for vm_set: by CID. */
-int vm_compare(const void *a, const void *b);
+/** What it was given, to be given back when it is gone. */
+const struct bounds_grant *vm_grant(const struct vm *vm) must_use;
+
+/** Context: any thread. */
+uint32_t vm_cid(const struct vm *vm) must_use;
+
+/** Context: any thread; valid as vm_set_table(). */
+const struct vm_config *vm_config(const struct vm *vm) must_use;
+
+/** The owner. */
+struct worker *vm_worker(const struct vm *vm) must_use;
+
+/** Whether the configuration file asked for it. */
+bool vm_is_from_file(const struct vm *vm) must_use;
+void vm_set_from_file(struct vm *vm, bool from_file);
+
+/**
+ * vm_swap_config() - Give it a copy with other groups
+ * Return: the old configuration, to be freed when no worker uses it any more
+ */
+struct vm_config *vm_swap_config(struct vm *vm, struct vm_config *config) must_use;
+
+/** End the connections with guests that it may not meet any more. Owner. */
+void vm_part(struct vm *vm);
+
+/** Refuse new connections, or no longer. Owner. */
+void vm_drain(struct vm *vm, bool on);
+
+/* --- what can be told about it, see vm_query.c --- */
+
+enum vm_state {
+	VM_WAITING,   /* for a front-end */
+	VM_CONNECTED, /* a front-end is there, the rings do not both run */
+	VM_RUNNING,
+};
+
+/** One ring; size 0: it does not run. */
+struct vm_ring_info {
+	uint32_t size;
+	uint32_t available; /* chains that the driver gave and we have not taken */
+};
+
+/** The short story. */
+struct vm_info {
+	uint32_t cid;
+	enum vm_state state;
+	bool draining;
+	uint32_t connections; /* with the host side, in any state */
+	uint64_t max_conns;
+	uint64_t spill_bytes;   /* held for the host side now */
+	uint64_t sibling_bytes; /* of this guest, held in siblings' inboxes now */
+	struct device_stats stats;
+	uint64_t kicks;
+	uint64_t rx_calls;
+	uint64_t tx_calls;
+	uint64_t guest_errors;
+	struct vm_ring_info rx;
+	struct vm_ring_info tx;
+};
+
+/** Fill @info. Owner. */
+void vm_get_info(struct vm *vm, struct vm_info *info);
+
+struct vm_region {
+	uint64_t gpa;
+	uint64_t bytes;
+};
+
+/** The long one. */
+struct vm_details {
+	struct vm_info info;
+	uint64_t features; /* negotiated */
+	uint32_t states[CONN_STATE_COUNT];
+	uint32_t region_count;
+	struct vm_region regions[GMEM_MAX_REGIONS];
+};
+
+/** Fill @details; walks all connections. Owner. */
+void vm_get_details(struct vm *vm, struct vm_details *details);
+
+/** One connection with the host side. */
+struct vm_conn {
+	uint32_t cid;
+	uint32_t guest_port;
+	uint32_t host_port;
+	uint32_t host_cid;
+	enum conn_state state;
+	bool by_guest;
+	uint64_t tx_bytes; /* from the guest */
+	uint64_t rx_bytes; /* to the guest */
+	uint32_t held_bytes;
+};
+
+/** Fill at most @max of @conns. Return: how many there are. Owner. */
+size_t vm_get_conns(struct vm *vm, struct vm_conn *conns, size_t max) must_use;
 
 #endif

@@ -124,16 +124,14 @@ void broker_stop(struct broker *broker)
 	broker->pid = 0;
 }
 
-int broker_listen(struct broker *broker, struct unix_listener *listener, const char *path, int type)
+static int ask_to_listen(struct broker *broker, struct unix_listener *listener, enum broker_op op,
+			 const char *path, int type)
 {
 	struct broker_reply reply = { 0 };
 	int fd = -1;
-	int err;
+	int err = ask_path(broker, op, path, type, &reply, &fd);
 
-	if (broker->pid == 0)
-		return unix_listener_open(listener, path, type, &broker->params.access);
 	*listener = (struct unix_listener){ .fd = -1, .dir_fd = -1 };
-	err = ask_path(broker, BROKER_LISTEN, path, type, &reply, &fd);
 	if (err == 0 && fd < 0)
 		err = -EPROTO;
 	if (err < 0)
@@ -141,6 +139,22 @@ int broker_listen(struct broker *broker, struct unix_listener *listener, const c
 	listener->fd = fd;
 	listener->id = reply.id;
 	return 0;
+}
+
+int broker_listen(struct broker *broker, struct unix_listener *listener, const char *path, int type)
+{
+	if (broker->pid == 0)
+		return unix_listener_open(listener, path, type, &broker->params.access);
+	return ask_to_listen(broker, listener, BROKER_LISTEN, path, type);
+}
+
+int broker_listen_private(struct broker *broker, struct unix_listener *listener, const char *path)
+{
+	const struct unix_access access = BROKER_PRIVATE_ACCESS;
+
+	if (broker->pid == 0)
+		return unix_listener_open(listener, path, SOCK_STREAM, &access);
+	return ask_to_listen(broker, listener, BROKER_LISTEN_PRIVATE, path, SOCK_STREAM);
 }
 
 void broker_unlisten(struct broker *broker, struct unix_listener *listener)

@@ -56,7 +56,11 @@ void broker_stop(struct broker *broker);
 int broker_listen(struct broker *broker, struct unix_listener *listener, const char *path, int type)
 	must_use;
 
-/** Close a listener of broker_listen() and remove its node. Legal when closed. */
+/** As broker_listen() for a stream socket, with permissions for its own user only. */
+int broker_listen_private(struct broker *broker, struct unix_listener *listener, const char *path)
+	must_use;
+
+/** Close a listener of broker_listen*() and remove its node. Legal when closed. */
 void broker_unlisten(struct broker *broker, struct unix_listener *listener);
 
 /**

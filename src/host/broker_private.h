@@ -14,13 +14,21 @@
 #include "host/broker.h"
 
 enum broker_op {
-	BROKER_LISTEN,   /* path, type: a reply with the id and the socket */
-	BROKER_UNLISTEN, /* id */
-	BROKER_DOOR,     /* path: a reply with the door */
-	BROKER_CONFIG,   /* a reply with the file */
+	BROKER_LISTEN,         /* path, type: a reply with the id and the socket */
+	BROKER_LISTEN_PRIVATE, /* likewise */
+	BROKER_UNLISTEN,       /* id */
+	BROKER_DOOR,           /* path: a reply with the door */
+	BROKER_CONFIG,         /* a reply with the file */
 	BROKER_SEAL,
 	BROKER_OP_COUNT
 };
+
+/* Of broker_listen_private(): only the owner's, whatever was asked for the others. */
+#define BROKER_PRIVATE_ACCESS                     \
+	(struct unix_access)                      \
+	{                                         \
+		.mode = 0600, .group = (gid_t)-1, \
+	}
 
 /** On the main channel, of which there is one. */
 struct broker_request {

@@ -185,8 +185,12 @@ static int free_slot(struct server *server)
 }
 
 /* Return: the listening socket, the caller's from now on, or -errno. */
-static int make_listener(struct server *server, const char *path, int type, uint32_t *id)
+static int make_listener(struct server *server, const struct broker_request *request, uint32_t *id)
 {
+	const struct unix_access private = BROKER_PRIVATE_ACCESS;
+	const struct unix_access *access =
+		request->op == BROKER_LISTEN_PRIVATE ? &private : &server->params->access;
+	int type = request->type;
 	int slot = is_type(type) ? free_slot(server) : -EINVAL;
 	struct unix_listener *listener;
 	int err;
@@ -194,7 +198,7 @@ static int make_listener(struct server *server, const char *path, int type, uint
 	if (slot < 0)
 		return slot;
 	listener = &server->listeners[slot];
-	err = unix_listener_open(listener, path, type, &server->params->access);
+	err = unix_listener_open(listener, request->path, type, access);
 	if (err < 0)
 		return err;
 	*id = (uint32_t)slot;
@@ -231,8 +235,8 @@ static int obey(struct server *server, const struct broker_request *request, uin
 		return remove_listener(server, request->id);
 	if (server->sealed)
 		return -EPERM;
-	if (request->op == BROKER_LISTEN && has_path)
-		return make_listener(server, request->path, request->type, id);
+	if ((request->op == BROKER_LISTEN || request->op == BROKER_LISTEN_PRIVATE) && has_path)
+		return make_listener(server, request, id);
 	if (request->op == BROKER_DOOR && has_path)
 		return open_door(server, request->path);
 	if (request->op == BROKER_CONFIG)

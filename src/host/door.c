@@ -23,7 +23,7 @@ static void answer_first(struct door *door, int err, int fd)
 		return;
 	}
 	caller->waits = false;
-	caller->on_answer(caller, err, fd);
+	door->on_answer(caller, err, fd);
 }
 
 static void give_up(struct door *door)
@@ -70,11 +70,17 @@ static void on_event(struct loop_source *source, uint32_t events)
 		;
 }
 
-int door_open(struct door *door, struct loop *loop, int fd)
+int door_open(struct door *door, struct loop *loop, int fd,
+	      void (*on_answer)(struct door_caller *caller, int err, int fd))
 {
 	int err;
 
-	*door = (struct door){ .loop = loop, .fd = fd, .used = fd >= 0 };
+	*door = (struct door){
+		.loop = loop,
+		.on_answer = on_answer,
+		.fd = fd,
+		.used = fd >= 0,
+	};
 	door->source.fd = -1;
 	door->source.on_event = on_event;
 	if (fd < 0)

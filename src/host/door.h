@@ -18,14 +18,14 @@
 
 /** Who waits for an answer; embedded in its owner. */
 struct door_caller {
-	/* @fd: connected, non-blocking, to be taken; -1 with @err, a -errno */
-	void (*on_answer)(struct door_caller *caller, int err, int fd);
 	bool waits;
 };
 
 struct door {
 	struct loop *loop;
 	struct loop_source source;
+	/* @fd: connected, non-blocking, to be taken; -1 with @err, a -errno */
+	void (*on_answer)(struct door_caller *caller, int err, int fd);
 	struct door_caller *calls[DOOR_MAX_CALLS]; /* in order; NULL: nobody waits any more */
 	unsigned int first;
 	unsigned int count;
@@ -34,7 +34,8 @@ struct door {
 };
 
 /** Prepare; @fd of broker_open_door() is taken, -1: not used. Return: 0 or -errno. */
-int door_open(struct door *door, struct loop *loop, int fd) must_use;
+int door_open(struct door *door, struct loop *loop, int fd,
+	      void (*on_answer)(struct door_caller *caller, int err, int fd)) must_use;
 
 /** Close; nobody may wait any more. Legal when not open. */
 void door_close(struct door *door);

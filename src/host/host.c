@@ -87,20 +87,22 @@ static void on_client(struct loop_source *source, uint32_t events)
 	}
 }
 
-static int watch(struct host *host, struct host_listener *listener, int fd)
+static void add_listener(struct host *host, int fd, uint32_t guest_port, bool seqpacket)
 {
-	listener->host = host;
-	listener->fd = fd;
-	listener->source.on_event = on_client;
-	listener->resume.on_expire = resume_accepting;
-	return loop_add(host->loop, &listener->source, fd, EPOLLIN);
+	host->listeners[host->listener_count++] = (struct host_listener){
+		.source = { .on_event = on_client, .fd = -1 },
+		.resume.on_expire = resume_accepting,
+		.host = host,
+		.guest_port = guest_port,
+		.seqpacket = seqpacket,
+		.fd = fd,
+	};
 }
 
 /* Clients whose messages are to keep their bounds come to a path of their own. */
 static int open_uds_seqpacket(struct host *host, const char *path, char *culprit)
 {
 	char longer[sizeof(host->dial.sun_path) + sizeof(HOST_SEQPACKET_SUFFIX)];
-	struct host_listener *listener = &host->listeners[1];
 	int err;
 
 	snprintf(longer, sizeof(longer), "%s" HOST_SEQPACKET_SUFFIX, path);
@@ -109,14 +111,12 @@ static int open_uds_seqpacket(struct host *host, const char *path, char *culprit
 	if (err < 0)
 		return err;
 	fd_refuse_rights(host->uds_seqpacket.fd);
-	listener->seqpacket = true;
-	host->listener_count = 2;
-	return watch(host, listener, host->uds_seqpacket.fd);
+	add_listener(host, host->uds_seqpacket.fd, 0, true);
+	return 0;
 }
 
 static int open_uds(struct host *host, const char *path, char *culprit)
 {
-	int door_fd = -1;
 	int err;
 
 	snprintf(culprit, HOST_CULPRIT_BYTES, "%s", path);
@@ -129,18 +129,13 @@ static int open_uds(struct host *host, const char *path, char *culprit)
 	if (err < 0)
 		return err;
 	fd_refuse_rights(host->uds.fd);
-	host->listener_count = 1;
-	err = watch(host, &host->listeners[0], host->uds.fd);
-	if (err == 0)
-		err = open_uds_seqpacket(host, path, culprit);
-	if (err == 0)
-		err = broker_open_door(host->broker, path, &door_fd);
-	return err < 0 ? err : door_open(&host->door, host->loop, door_fd);
+	add_listener(host, host->uds.fd, 0, false);
+	err = open_uds_seqpacket(host, path, culprit);
+	return err < 0 ? err : broker_open_door(host->broker, path, &host->door_fd);
 }
 
 /* The reference listens on every CID this host answers to, so do we. */
-static int open_vsock(struct host *host, struct host_listener *listener,
-		      const struct forward_port *from)
+static int open_vsock(struct host *host, const struct forward_port *from)
 {
 	struct sockaddr_vm address = {
 		.svm_family = AF_VSOCK,
@@ -149,19 +144,12 @@ static int open_vsock(struct host *host, struct host_listener *listener,
 	};
 	int type = from->seqpacket ? SOCK_SEQPACKET : SOCK_STREAM;
 	int fd scoped_fd = socket(AF_VSOCK, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	int err;
 
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
 	    listen(fd, VSOCK_BACKLOG) < 0)
 		return -errno;
-	listener->guest_port = from->port;
-	listener->seqpacket = from->seqpacket;
-	err = watch(host, listener, fd);
-	if (err == 0)
-		fd_take(&fd);
-	else
-		listener->fd = -1;
-	return err;
+	add_listener(host, fd_take(&fd), from->port, from->seqpacket);
+	return 0;
 }
 
 static int open_forwards(struct host *host, const struct host_params *params, char *culprit)
@@ -171,11 +159,9 @@ static int open_forwards(struct host *host, const struct host_params *params, ch
 
 		snprintf(culprit, HOST_CULPRIT_BYTES, "AF_VSOCK port %u",
 			 params->forward_listen[i].port);
-		host->listeners[i].source.fd = -1;
-		err = open_vsock(host, &host->listeners[i], &params->forward_listen[i]);
+		err = open_vsock(host, &params->forward_listen[i]);
 		if (err < 0)
 			return err;
-		host->listener_count++;
 	}
 	return 0;
 }
@@ -188,6 +174,7 @@ int host_open(struct host *host, const struct host_params *params, char *culprit
 	memset(host, 0, sizeof(*host));
 	host->uds.fd = -1;
 	host->door.fd = -1;
+	host->door_fd = -1;
 	host->uds_seqpacket.fd = -1;
 	host->loop = params->loop;
 	host->broker = params->broker;
@@ -208,18 +195,34 @@ int host_open(struct host *host, const struct host_params *params, char *culprit
 	return err;
 }
 
-void host_close(struct host *host)
+int host_start(struct host *host)
 {
-	for (size_t i = 0; i < host->listener_count; i++) {
+	int err = door_open(&host->door, host->loop, host->door_fd, host_conn_dialled);
+
+	host->door_fd = -1;
+	for (size_t i = 0; i < host->listener_count && err == 0; i++) {
 		struct host_listener *listener = &host->listeners[i];
 
-		loop_del(host->loop, &listener->source);
-		loop_disarm(host->loop, &listener->resume);
-		if (host->forward_cid != 0)
-			fd_close(&listener->fd);
+		err = loop_add(host->loop, &listener->source, listener->fd, EPOLLIN);
 	}
-	host->listener_count = 0;
+	return err;
+}
+
+void host_stop(struct host *host)
+{
+	for (size_t i = 0; i < host->listener_count; i++) {
+		loop_del(host->loop, &host->listeners[i].source);
+		loop_disarm(host->loop, &host->listeners[i].resume);
+	}
 	door_close(&host->door);
+}
+
+void host_close(struct host *host)
+{
+	for (size_t i = 0; i < host->listener_count && host->forward_cid != 0; i++)
+		fd_close(&host->listeners[i].fd);
+	host->listener_count = 0;
+	fd_close(&host->door_fd);
 	broker_unlisten(host->broker, &host->uds);
 	broker_unlisten(host->broker, &host->uds_seqpacket);
 	free(host->listeners);

@@ -3,8 +3,8 @@
  * host.h - the host side of one guest: listening sockets for host programs and
  * the sockets behind its connections.
  *
- * Context: everything on the owning loop's thread (open and close: before it
- * runs, after it stopped).
+ * Context: open and close by the one who makes the VM; everything else on the
+ * owning loop's thread.
  */
 #ifndef HOST_HOST_H
 #define HOST_HOST_H
@@ -45,6 +45,7 @@ struct host {
 	struct log_limit refusals;
 	struct broker *broker;
 	struct door door; /* to dial by, if there is a broker */
+	int door_fd;      /* for it, until host_start(); -1 otherwise */
 	struct unix_listener uds;
 	struct unix_listener uds_seqpacket;
 	struct host_listener *listeners;
@@ -76,7 +77,7 @@ extern const struct endpoint_ops host_endpoint;
 size_t host_conn_bytes(void) must_use;
 
 /**
- * host_open() - Listen
+ * host_open() - Listen; nobody is accepted yet
  * @culprit: output on failure: what could not be listened on, room for
  *           HOST_CULPRIT_BYTES
  *
@@ -87,11 +88,20 @@ int host_open(struct host *host, const struct host_params *params, char *culprit
 #define HOST_CULPRIT_BYTES 160u
 #define HOST_SEQPACKET_SUFFIX "_seqpacket" /* not longer than '_' and a port */
 
+/** Begin to accept clients; owner. Return: 0, or -errno of epoll: stop and close. */
+int host_start(struct host *host) must_use;
+
+/** Accept no more; legal when it does not. Owner. */
+void host_stop(struct host *host);
+
 /** Close the listening sockets; connections belong to the device. */
 void host_close(struct host *host);
 
 /** A listener's new client; @fd is taken. @peer_port: of an AF_VSOCK client. */
 void host_conn_accepted(struct host *host, int fd, const struct host_listener *from,
 			uint32_t peer_port);
+
+/** For door_open(): the broker has dialled for a connection, or could not. */
+void host_conn_dialled(struct door_caller *caller, int err, int fd);
 
 #endif

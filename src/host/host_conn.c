@@ -47,7 +47,6 @@ size_t host_conn_bytes(void)
 
 static void on_event(struct loop_source *source, uint32_t events);
 static void on_expire(struct timer *timer);
-static void on_answer(struct door_caller *caller, int err, int fd);
 
 static void set_up(struct host *host, struct host_conn *hc)
 {
@@ -55,7 +54,6 @@ static void set_up(struct host *host, struct host_conn *hc)
 	hc->source.fd = -1;
 	hc->source.on_event = on_event;
 	hc->timer.on_expire = on_expire;
-	hc->caller.on_answer = on_answer;
 }
 
 static void set_timer(void *ctx, struct conn *conn, uint32_t delay_ms)
@@ -154,12 +152,12 @@ static int accepted(void *ctx, struct conn *conn)
 
 /* --- dialling --- */
 
-/* Return: 0: connected, -EINPROGRESS: on_answer() will tell, other -errno. */
 static int socket_type(const struct host_conn *hc)
 {
 	return hc->conn.seqpacket ? SOCK_SEQPACKET : SOCK_STREAM;
 }
 
+/* Return: 0: connected, -EINPROGRESS: host_conn_dialled() will tell, other -errno. */
 static int try_dial(struct host_conn *hc)
 {
 	struct host *host = hc->host;
@@ -281,7 +279,7 @@ static void dial_again(struct host_conn *hc)
 	conclude(hc, try_dial(hc));
 }
 
-static void on_answer(struct door_caller *caller, int err, int fd)
+void host_conn_dialled(struct door_caller *caller, int err, int fd)
 {
 	struct host_conn *hc = container_of(caller, struct host_conn, caller);
 

@@ -18,15 +18,18 @@ struct host_conn {
 	struct loop_source source;
 	struct timer timer;
 	struct host *host;
-	struct door_caller caller; /* waits while the broker dials */
 	uint64_t dial_deadline_ms;
 	uint16_t dial_delay_ms;
-	bool dialling : 1; /* a Unix connect() waits to be tried again */
+	struct door_caller caller; /* waits while the broker dials */
+	bool dialling : 1;         /* a Unix connect() waits to be tried again */
 	bool watches_output : 1;
 	bool grown : 1;  /* the send buffer was enlarged */
 	bool ended : 1;  /* the peer will send no more than what is queued */
 	bool urgent : 1; /* it has used MSG_OOB, at whose mark reads stop */
 };
+
+/* There may be very many: a megabyte holds 4096. */
+_Static_assert(sizeof(struct host_conn) <= 256, "a connection has grown");
 
 static inline struct host_conn *host_conn_of(struct conn *conn)
 {

@@ -305,6 +305,11 @@ uint64_t vu_session_features(const struct vu_session *session)
 	return session->features;
 }
 
+const struct gmem *vu_session_memory(const struct vu_session *session)
+{
+	return &session->mem.gmem;
+}
+
 void vu_session_notify(struct vu_session *session, unsigned int index)
 {
 	int fd = session->rings[index].call_fd;

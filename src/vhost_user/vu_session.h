@@ -87,6 +87,9 @@ bool vu_session_ring_ready(const struct vu_session *session, unsigned int index)
 /** Virtio features the driver acknowledged. */
 uint64_t vu_session_features(const struct vu_session *session) must_use;
 
+/** The guest's memory as the front-end described it; valid until its next message. */
+const struct gmem *vu_session_memory(const struct vu_session *session) must_use;
+
 /**
  * vu_session_notify() - Signal the driver that ring @index has used buffers
  * Context: owner, or any thread between ops->lock() and ops->unlock()

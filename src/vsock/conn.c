@@ -64,11 +64,14 @@ bool conn_charge(struct device *device, uint32_t bytes)
 
 	if (full != NULL)
 		device->env->limit_reached(device->ctx, full->name, "a connection was reset");
+	else
+		device->spill_bytes += bytes;
 	return full == NULL;
 }
 
 void conn_discharge(struct device *device, uint32_t bytes)
 {
+	device->spill_bytes -= bytes;
 	quota_give(&device->buffered, bytes);
 }
 
@@ -94,21 +97,24 @@ static void close_host(struct device *device, struct conn *conn)
 
 void conn_free(struct device *device, struct conn *conn)
 {
+	conn_note_end(device, conn, CONN_END_DEVICE_RESET);
 	close_host(device, conn);
 	conntab_release(&device->conns, conn);
 	quota_give(&device->open, 1);
 }
 
-void conn_reset(struct device *device, struct conn *conn)
+void conn_reset(struct device *device, struct conn *conn, enum conn_end why)
 {
+	conn_note_end(device, conn, why);
 	close_host(device, conn);
 	conn->state = CONN_RESET;
 	conn->owes = 0;
 	conn_owe(device, conn, CONN_OWES_RST);
 }
 
-void conn_detach_guest(struct device *device, struct conn *conn)
+void conn_detach_guest(struct device *device, struct conn *conn, enum conn_end why)
 {
+	conn_note_end(device, conn, why);
 	conntab_remove(&device->conns, conn);
 	list_remove(&conn->ctl);
 	list_remove(&conn->data);
@@ -128,12 +134,13 @@ void conn_declare_shutdown(struct device *device, struct conn *conn, uint8_t fla
 	if ((conn->host_shutdown & VSOCK_SHUTDOWN_SEND) != 0)
 		list_remove(&conn->data);
 	if (conn->host_shutdown == VSOCK_SHUTDOWN_BOTH) {
+		conn_note_end(device, conn, CONN_END_HOST_CLOSED);
 		close_host(device, conn);
 		conn->state = CONN_CLOSING;
 		conn->owes &= (uint8_t)~CONN_OWES_CREDIT_REQUEST;
 		device->endpoint->timer(device->host, conn, CONN_CLOSE_TIMEOUT_MS);
 		if (conn->guest_shutdown == VSOCK_SHUTDOWN_BOTH) {
-			conn_reset(device, conn);
+			conn_reset(device, conn, CONN_END_GUEST_CLOSED);
 			return;
 		}
 	}
@@ -145,7 +152,7 @@ void conn_drained(struct device *device, struct conn *conn)
 	if (conn->state == CONN_ORPHAN)
 		conn_free(device, conn);
 	else if (conn->guest_shutdown == VSOCK_SHUTDOWN_BOTH)
-		conn_reset(device, conn);
+		conn_reset(device, conn, CONN_END_GUEST_CLOSED);
 	else if ((conn->guest_shutdown & VSOCK_SHUTDOWN_SEND) != 0)
 		device->endpoint->shutdown(device->host, conn, VSOCK_SHUTDOWN_SEND);
 }
@@ -191,20 +198,17 @@ int conn_keep(struct device *device, struct conn *conn, const struct iovec *iov,
 {
 	uint32_t before = buf_length(&conn->spill);
 	struct iov_cursor rest = iov_begin(iov, count);
-	const struct quota *full;
 	size_t wanted;
 	int err;
 
 	iov_advance(&rest, skip);
 	wanted = rest.left;
-	full = quota_take(&device->buffered, wanted);
-	if (full != NULL) {
-		device->env->limit_reached(device->ctx, full->name, "a connection was reset");
+	if (!conn_charge(device, (uint32_t)wanted))
 		return -ENOBUFS;
-	}
+	device->stats.spilled_bytes += wanted;
 	err = keep_copy(device, conn, &rest);
 	if (err < 0) {
-		quota_give(&device->buffered, wanted - (buf_length(&conn->spill) - before));
+		conn_discharge(device, (uint32_t)wanted - (buf_length(&conn->spill) - before));
 		device->env->guest_error(device->ctx, "too many bytes wait for the host");
 	}
 	return err;
@@ -226,7 +230,7 @@ void conn_hand_on(struct device *device, struct conn *conn, const struct iovec *
 		sent = device->endpoint->send(device->host, conn, iov, count);
 	if (sent < 0 && sent != -EAGAIN) {
 		if (sent == -EFAULT) /* the guest's memory is gone, not the host */
-			conn_reset(device, conn);
+			conn_reset(device, conn, CONN_END_BROKEN_RULE);
 		else
 			conn_host_refuses(device, conn, bytes);
 		return;
@@ -235,7 +239,7 @@ void conn_hand_on(struct device *device, struct conn *conn, const struct iovec *
 		sent = 0;
 	conn->in.fwd_cnt += (uint32_t)sent;
 	if ((uint32_t)sent < bytes && conn_keep(device, conn, iov, count, (size_t)sent) < 0) {
-		conn_reset(device, conn);
+		conn_reset(device, conn, CONN_END_LIMIT);
 		return;
 	}
 	conn_progress(device, conn);
@@ -259,7 +263,7 @@ void conn_flush(struct device *device, struct conn *conn)
 			return;
 		}
 		buf_consume(&conn->spill, (size_t)sent);
-		quota_give(&device->buffered, (uint64_t)sent);
+		conn_discharge(device, (uint32_t)sent);
 		conn->in.fwd_cnt += (uint32_t)sent;
 		conn_progress(device, conn);
 	}

@@ -77,11 +77,16 @@ struct conn {
 	bool in_table : 1;
 	bool half_open : 1;      /* counted in device.half_open[by_guest] */
 	bool by_guest : 1;       /* the guest asked for it */
-	uint8_t read_guess;      /* RX buffers to offer to the next read */
+	bool opened : 1;         /* it was established once */
+	bool ended : 1;          /* its end was counted */
 	bool seqpacket : 1;      /* type of socket; constant */
-	uint8_t probe_shift : 7; /* doubles the interval of credit requests */
+	uint8_t probe_shift : 5; /* doubles the interval of credit requests */
+	uint8_t read_guess;      /* RX buffers to offer to the next read */
 	uint8_t smalls;          /* steps of a few bytes in a row, see pace.h */
 	uint32_t stalled_at;     /* ORPHAN: bytes held when the timer was armed */
+
+	uint64_t tx_bytes; /* from the guest */
+	uint64_t rx_bytes; /* to the guest */
 
 	struct conn *hash_next;
 	struct list ctl;  /* on the device's list of those that owe */

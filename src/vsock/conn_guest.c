@@ -28,7 +28,7 @@ static bool note_credit(struct device *device, struct conn *conn, const struct p
 {
 	if (!credit_out_update(&conn->out, pkt->buf_alloc, pkt->fwd_cnt)) {
 		device->env->guest_error(device->ctx, "fwd_cnt covers bytes never sent");
-		conn_reset(device, conn);
+		conn_reset(device, conn, CONN_END_BROKEN_RULE);
 		return false;
 	}
 	end_starvation(device, conn);
@@ -39,6 +39,7 @@ static void established(struct device *device, struct conn *conn)
 {
 	conn_settled(device, conn);
 	conn->state = CONN_ESTABLISHED;
+	conn_note_open(device, conn);
 	device->endpoint->timer(device->host, conn, 0);
 	conn_wake_reader(device, conn);
 }
@@ -52,13 +53,35 @@ static bool half_open_room(struct device *device)
 	return false;
 }
 
+static bool is_shortage(int err)
+{
+	return err == -EMFILE || err == -ENFILE || err == -ENOMEM || err == -ENOBUFS;
+}
+
+/* The guest is told, and @conn is freed if there is one. */
+static void refuse(struct device *device, const struct pkt *pkt, struct conn *conn,
+		   enum conn_end why)
+{
+	device_owe_rst(device, pkt);
+	if (conn == NULL) {
+		device_note_refusal(device, pkt, why);
+		return;
+	}
+	conn_note_end(device, conn, why);
+	conn_free(device, conn);
+}
+
 void conn_guest_request(struct device *device, const struct pkt *pkt, struct conn *old)
 {
 	struct conn *conn;
 	int err = -ENOMEM;
 
 	if (old != NULL) /* its guest forgot it, or it would not ask again */
-		conn_detach_guest(device, old);
+		conn_detach_guest(device, old, CONN_END_GUEST_RESET);
+	if (device->draining) {
+		refuse(device, pkt, NULL, CONN_END_DRAINING);
+		return;
+	}
 	conn = half_open_room(device) ? device_new_conn(device) : NULL;
 	if (conn != NULL) {
 		conn->guest_port = pkt->src_port;
@@ -76,11 +99,8 @@ void conn_guest_request(struct device *device, const struct pkt *pkt, struct con
 		err = device->endpoint->open(device->host, conn);
 	if (err == 0)
 		conn_host_connected(device, conn);
-	else if (err != -EINPROGRESS) {
-		device_owe_rst(device, pkt);
-		if (conn != NULL)
-			conn_free(device, conn);
-	}
+	else if (err != -EINPROGRESS)
+		refuse(device, pkt, conn, is_shortage(err) ? CONN_END_LIMIT : CONN_END_NO_LISTENER);
 }
 
 void conn_host_connected(struct device *device, struct conn *conn)
@@ -113,7 +133,7 @@ static void on_shutdown(struct device *device, struct conn *conn, const struct p
 	conn->guest_shutdown |= flags;
 	if (conn->state == CONN_CLOSING) {
 		if (conn->guest_shutdown == VSOCK_SHUTDOWN_BOTH)
-			conn_reset(device, conn);
+			conn_reset(device, conn, CONN_END_GUEST_CLOSED);
 		return;
 	}
 	if ((news & VSOCK_SHUTDOWN_RCV) != 0) {
@@ -150,13 +170,15 @@ static void early_packet(struct device *device, struct conn *conn, const struct 
 	if (pkt->op == VSOCK_OP_RESPONSE)
 		on_response(device, conn, pkt);
 	else if (pkt->op == VSOCK_OP_RW || pkt->op == VSOCK_OP_SHUTDOWN)
-		conn_reset(device, conn);
+		conn_reset(device, conn, CONN_END_BROKEN_RULE);
 }
 
 void conn_guest_packet(struct device *device, struct conn *conn, const struct pkt *pkt)
 {
 	if (pkt->op == VSOCK_OP_RST) {
-		conn_detach_guest(device, conn);
+		conn_detach_guest(device, conn,
+				  conn->state == CONN_REQUESTED ? CONN_END_GUEST_REFUSED
+								: CONN_END_GUEST_RESET);
 		return;
 	}
 	switch ((enum conn_state)conn->state) {
@@ -193,9 +215,11 @@ bool conn_guest_bytes(struct device *device, struct conn *conn, const struct pkt
 		wrong = "more bytes than its credit";
 	if (wrong != NULL) {
 		device->env->guest_error(device->ctx, wrong);
-		conn_reset(device, conn);
+		conn_reset(device, conn, CONN_END_BROKEN_RULE);
 		return false;
 	}
 	conn->in.received += pkt->len;
+	conn->tx_bytes += pkt->len;
+	device->stats.tx_bytes += pkt->len;
 	return true;
 }

@@ -14,16 +14,25 @@ struct conn *device_accept(struct device *device, bool seqpacket)
 	uint16_t type = seqpacket ? VSOCK_TYPE_SEQPACKET : VSOCK_TYPE_STREAM;
 	struct conn *conn;
 
-	if (device->rx == NULL || device->tx == NULL || !device_has_type(device, type))
+	if (device->rx == NULL || device->tx == NULL || device->draining ||
+	    !device_has_type(device, type)) {
+		device_note_refusal(device, NULL,
+				    device->draining ? CONN_END_DRAINING : CONN_END_NO_GUEST);
 		return NULL;
+	}
 	if (device->half_open[false] >= device->max_half_open) {
 		device->env->limit_reached(device->ctx, "max-half-open", "the oldest is closed");
-		conn_timeout(device, list_first(&device->waiting, struct conn, data));
+		conn = list_first(&device->waiting, struct conn, data);
+		conn_note_end(device, conn, CONN_END_LIMIT);
+		conn_timeout(device, conn);
 	}
 	conn = device_new_conn(device);
-	if (conn == NULL)
+	if (conn == NULL) {
+		device_note_refusal(device, NULL, CONN_END_LIMIT);
 		return NULL;
+	}
 	if (conn_set_type(conn, type) < 0) {
+		conn_note_end(device, conn, CONN_END_LIMIT);
 		conn_free(device, conn);
 		return NULL;
 	}
@@ -35,6 +44,7 @@ struct conn *device_accept(struct device *device, bool seqpacket)
 
 void conn_abandon(struct device *device, struct conn *conn)
 {
+	conn_note_end(device, conn, CONN_END_BAD_REQUEST);
 	conn_free(device, conn);
 }
 
@@ -72,7 +82,7 @@ int conn_request(struct device *device, struct conn *conn, uint32_t guest_port, 
 
 void conn_host_refused(struct device *device, struct conn *conn)
 {
-	conn_reset(device, conn);
+	conn_reset(device, conn, CONN_END_NO_LISTENER);
 }
 
 void conn_host_readable(struct device *device, struct conn *conn, bool hung_up)
@@ -132,17 +142,19 @@ void conn_timeout(struct device *device, struct conn *conn)
 {
 	switch ((enum conn_state)conn->state) {
 	case CONN_HANDSHAKE:
+		conn_note_end(device, conn, CONN_END_TIMEOUT);
 		conn_abandon(device, conn);
 		return;
 	case CONN_REQUESTED:
+		conn_note_end(device, conn, CONN_END_TIMEOUT);
 		if (conn->request_sent)
-			conn_reset(device, conn);
+			conn_reset(device, conn, CONN_END_TIMEOUT);
 		else
 			conn_free(device, conn);
 		return;
 	case CONN_CONNECTING:
 	case CONN_CLOSING:
-		conn_reset(device, conn);
+		conn_reset(device, conn, CONN_END_TIMEOUT);
 		return;
 	case CONN_ESTABLISHED:
 		if (conn->starved)

@@ -48,7 +48,7 @@ bool conn_message_fits(const struct conn *conn)
 static void refuse(struct device *device, struct conn *conn, const char *why)
 {
 	device->env->guest_error(device->ctx, why);
-	conn_reset(device, conn);
+	conn_reset(device, conn, CONN_END_LIMIT);
 }
 
 /* The socket did not take a message, nor will it. */
@@ -57,7 +57,7 @@ static void send_failed(struct device *device, struct conn *conn, int err, uint3
 	if (err == -EMSGSIZE)
 		refuse(device, conn, "message longer than the host's socket takes");
 	else if (err == -EFAULT)
-		conn_reset(device, conn);
+		conn_reset(device, conn, CONN_END_BROKEN_RULE);
 	else
 		conn_host_refuses(device, conn, bytes);
 }
@@ -69,7 +69,7 @@ static bool keep_part(struct device *device, struct conn *conn, const struct iov
 	struct messages *spilt = &conn->messages->spilt;
 
 	if (conn_keep(device, conn, iov, count, 0) < 0) {
-		conn_reset(device, conn); /* it was told why */
+		conn_reset(device, conn, CONN_END_LIMIT); /* it was told why */
 		return false;
 	}
 	messages_add(spilt, bytes);

@@ -98,10 +98,11 @@ void device_set_tx(struct device *device, struct vring *ring)
 
 static void end_conn(void *ctx, struct conn *conn)
 {
+	conn_note_end(ctx, conn, CONN_END_DEVICE_RESET);
 	if (conn->state == CONN_HANDSHAKE)
 		conn_abandon(ctx, conn);
 	else if (conn->state != CONN_ORPHAN)
-		conn_detach_guest(ctx, conn);
+		conn_detach_guest(ctx, conn, CONN_END_DEVICE_RESET);
 }
 
 void device_reset(struct device *device)
@@ -111,6 +112,13 @@ void device_reset(struct device *device)
 	device->env->lock(device->ctx);
 	device->running = false;
 	inbox_clear(&device->inbox);
+	device->env->unlock(device->ctx);
+}
+
+void device_drain(struct device *device, bool on)
+{
+	device->env->lock(device->ctx);
+	device->draining = on;
 	device->env->unlock(device->ctx);
 }
 

@@ -39,6 +39,7 @@
 #include "vsock/pkt.h"
 #include "vsock/rx_fill.h"
 #include "vsock/scratch.h"
+#include "vsock/stats.h"
 
 struct device;
 
@@ -56,6 +57,8 @@ struct device_env {
 	void (*guest_error)(void *ctx, const char *what);
 	/** A bound was hit and @effect followed: worth a (limited) log line. */
 	void (*limit_reached)(void *ctx, const char *option, const char *effect);
+	/** A connection with the host side began, ended, or was refused. Owner only. */
+	void (*conn_event)(void *ctx, const struct conn_notice *notice);
 	/** Call device_probe_siblings() once after @delay_ms, unless it is due already. */
 	void (*probe_later)(void *ctx, uint32_t delay_ms);
 	/** The device of a guest this one may talk to, or NULL. */
@@ -133,12 +136,15 @@ struct device {
 
 	struct quota open;     /* connections in @conns */
 	struct quota buffered; /* bytes of our guest that the host or siblings have not taken */
+	uint64_t spill_bytes;  /* of these, how many the host has not taken */
+	struct device_stats stats;
 
 	struct device_rst rsts[DEVICE_MAX_RSTS];
 	uint32_t rst_first;
 	uint32_t rst_count;
 
 	bool running;        /* a driver has used RX since the reset; under the lock */
+	bool draining;       /* no new connections; written under the lock */
 	bool siblings_first; /* whose turn it is when the ring is short */
 	struct inbox inbox;  /* under the lock */
 	uint8_t probe_shift; /* doubles the interval of inbox_probe() */
@@ -175,6 +181,9 @@ void device_set_tx(struct device *device, struct vring *ring);
 
 /** The driver is gone or new: every connection ends, visibly for the host side. */
 void device_reset(struct device *device);
+
+/** Refuse new connections, or no longer; those there are live on. Owner only. */
+void device_drain(struct device *device, bool on);
 
 /** Siblings: everything from @cid ends, visibly for this guest. Any thread. */
 void device_drop_sibling(struct device *device, uint64_t cid, struct scratch *scratch);

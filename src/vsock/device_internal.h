@@ -48,6 +48,17 @@ static inline struct vring *device_sibling_ring(struct device *device)
  */
 struct conn *device_new_conn(struct device *device) must_use;
 
+/* --- stats.c: each of these is counted, and told to who listens --- */
+
+/** The connection is established. */
+void conn_note_open(struct device *device, struct conn *conn);
+
+/** The connection is over, or refused, for this reason; later ones do not count. */
+void conn_note_end(struct device *device, struct conn *conn, enum conn_end why);
+
+/** Refused before it was a connection; @pkt: the guest's request, NULL: a client's. */
+void device_note_refusal(struct device *device, const struct pkt *pkt, enum conn_end why);
+
 /* --- conn.c: steps that guest and host events share --- */
 
 /** Count a connection as half-open, until conn_settled(). */
@@ -62,8 +73,9 @@ void conn_owe(struct device *device, struct conn *conn, uint8_t bits);
 /** Put the connection on the list of those to be read, if it may be read. */
 void conn_wake_reader(struct device *device, struct conn *conn);
 
-/** Both sides end now: the host socket is closed, the guest gets an RST. */
-void conn_reset(struct device *device, struct conn *conn);
+/** Both sides end now: the host socket is closed, the guest gets an RST. @why: the
+ *  reason unless one was noted before. */
+void conn_reset(struct device *device, struct conn *conn, enum conn_end why);
 
 /** The host side will not receive (and/or send) any more: tell the guest. */
 void conn_declare_shutdown(struct device *device, struct conn *conn, uint8_t flags);
@@ -72,7 +84,7 @@ void conn_declare_shutdown(struct device *device, struct conn *conn, uint8_t fla
 void conn_free(struct device *device, struct conn *conn);
 
 /** The guest's side is over: free it, or keep it until the host took its bytes. */
-void conn_detach_guest(struct device *device, struct conn *conn);
+void conn_detach_guest(struct device *device, struct conn *conn, enum conn_end why);
 
 /**
  * conn_hand_on() - Give bytes of the guest to the host, keep what it does not take

@@ -16,10 +16,12 @@ static inline void inbox_make_ready(struct inbox *inbox, struct inbox_flow *flow
 	list_append(&inbox->ready, &flow->ready);
 }
 
-/** Bytes of @flow leave its buffer, to the guest or to nowhere. */
+/** Bytes of @flow leave its buffer, to the guest or to nowhere. Without any the sender
+ *  may be gone, and its count with it. */
 static inline void inbox_discharge(struct inbox_flow *flow, uint32_t bytes)
 {
-	quota_give(flow->charge, bytes);
+	if (bytes > 0)
+		quota_give(flow->charge, bytes);
 }
 
 /** Whether its sender is done with @flow, and the receiver is not. */

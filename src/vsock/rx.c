@@ -106,6 +106,7 @@ void rx_starve(struct device *device, struct conn *conn)
 {
 	list_remove(&conn->data);
 	conn->starved = true;
+	device->stats.credit_stalls++;
 	device->endpoint->timer(device->host, conn, CONN_PROBE_FIRST_MS << conn->probe_shift);
 }
 
@@ -115,7 +116,7 @@ void rx_read_ended(struct device *device, struct conn *conn, ssize_t result)
 		conn->readable = false;
 		list_remove(&conn->data);
 	} else if (result == -EFAULT) {
-		conn_reset(device, conn);
+		conn_reset(device, conn, CONN_END_BROKEN_RULE);
 	} else {
 		bool gone = result < 0 || conn->hung_up;
 
@@ -166,6 +167,8 @@ static bool read_once(struct device *device, struct conn *conn, struct rx_fill *
 	*left -= min_u32(*left, (uint32_t)got);
 	pace_step(&device->scratch->pace, &conn->smalls, (uint32_t)got);
 	conn->in.reported = conn->in.fwd_cnt;
+	conn->rx_bytes += (uint64_t)got;
+	device->stats.rx_bytes += (uint64_t)got;
 	conn->read_guess = (uint8_t)rx_commit_slots(fill, &pkt, slots, (uint32_t)got, &conn->out);
 	if (drained) {
 		conn->readable = false;
@@ -263,6 +266,8 @@ bool device_run_rx(struct device *device)
 	run_bulk(device, &fill);
 	run_control(device, &fill); /* reading may have found an end */
 	device_publish_rx(device, &fill);
+	device->stats.rx_packets += RX_BUDGET_PACKETS - fill.packets_left;
+	device->stats.rx_starved += fill.starved;
 	watch_blocked(device); /* flows that this run found blocked, too */
 	device->inbox.yield = fill.starved && has_host_work(device);
 	more = !fill.starved && has_work(device);

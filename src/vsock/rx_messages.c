@@ -20,7 +20,7 @@
 static void refuse(struct device *device, struct conn *conn, const char *why)
 {
 	device->env->guest_error(device->ctx, why);
-	conn_reset(device, conn);
+	conn_reset(device, conn, CONN_END_LIMIT);
 }
 
 static const char too_long[] = "message of the host longer than its buffer";
@@ -30,7 +30,7 @@ static void ended(struct device *device, struct conn *conn, ssize_t result)
 	if (result == -EMSGSIZE)
 		refuse(device, conn, too_long);
 	else if (result == -ENOBUFS) /* it was told why */
-		conn_reset(device, conn);
+		conn_reset(device, conn, CONN_END_LIMIT);
 	else if (result == -ENOMEM)
 		refuse(device, conn, "no memory left for a message of the host");
 	else
@@ -47,6 +47,8 @@ static void count_moved(struct device *device, struct conn *conn, uint32_t bytes
 	*left -= min_u32(*left, bytes);
 	pace_step(&device->scratch->pace, &conn->smalls, bytes);
 	conn->in.reported = conn->in.fwd_cnt;
+	conn->rx_bytes += bytes;
+	device->stats.rx_bytes += bytes;
 }
 
 /* Go on with the message that lies in our memory. Return: false without room. */

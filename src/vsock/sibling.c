@@ -151,12 +151,12 @@ static struct inbox_flow *enter(struct device *device, struct device *peer, cons
 {
 	struct inbox_flow *flow = NULL;
 
-	if (pkt->op == VSOCK_OP_REQUEST && !open_own_flow(device, peer, pkt))
+	if (pkt->op == VSOCK_OP_REQUEST && (device->draining || !open_own_flow(device, peer, pkt)))
 		return NULL;
 	peer->env->lock(peer->ctx);
 	if (pkt->op != VSOCK_OP_REQUEST)
 		flow = inbox_find(&peer->inbox, pkt->src_cid, pkt->src_port, pkt->dst_port);
-	else if (peer->running && device_has_type(peer, pkt->type))
+	else if (peer->running && !peer->draining && device_has_type(peer, pkt->type))
 		flow = inbox_open(&peer->inbox, pkt->src_cid, pkt->src_port, pkt->dst_port,
 				  device->window, &device->buffered);
 	if (flow != NULL && pkt->op == VSOCK_OP_REQUEST)

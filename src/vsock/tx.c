@@ -174,6 +174,7 @@ static int drain(struct device *device)
 			return got;
 		cursor = iov_begin(device->scratch->tx_chain, chain.readable);
 		packet(device, &cursor);
+		device->stats.tx_packets++;
 		vring_push(device->tx, chain.head, 0);
 		bytes += (uint32_t)min_size(chain.readable_bytes, VSOCK_MAX_PAYLOAD);
 	}

@@ -19,8 +19,8 @@ VM_KEYS = ("guest-cid", "socket", "uds-path", "forward-cid", "forward-listen",
            "tx-buffer-size", "queue-size", "groups", "max-connections",
            "max-half-open", "max-buffered")
 OTHER_OPTIONS = ("vm", "config", "threads", "total-connections", "total-buffered", "log-level",
-                 "log-rate", "sandbox", "user", "group", "socket-mode", "socket-group",
-                 "allow-uid", "help", "version")
+                 "log-rate", "control", "metrics", "sandbox", "user", "group", "socket-mode",
+                 "socket-group", "allow-uid", "check-config", "help", "version")
 
 # As rust-vmm's README writes them, but with paths below the working directory.
 OPTIONS = """--guest-cid=4 --socket=vhost4.socket --uds-path=vm4.vsock
@@ -188,6 +188,20 @@ def test_readme_example_serves(workdir, name):
             assert child.wait(10) == 0, child.stderr.read()
         finally:
             child.kill()
+    assert listing(workdir) == before
+
+
+def test_check_config(workdir):
+    """Exit status 0 or 2, and nothing is made."""
+    before = listing(workdir)
+    result = run(["--check-config", "--config", "config.yaml"], cwd=workdir)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == "vhost-device-vsock: the configuration is correct: VMs: 2\n"
+    assert run(["--vm", GOOD_VM, "--check-config"], cwd=workdir).returncode == 0
+    result = run(["--config", "bad.yaml", "--check-config"], cwd=workdir)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "bad.yaml:4" in result.stderr
+    assert run(["--check-config=yes"], cwd=workdir).returncode == 2
     assert listing(workdir) == before
 
 

@@ -86,4 +86,4 @@ def test_libraries():
     sanitizers = {"libasan", "libubsan", "libtsan", "libstdc++", "libm", "libgcc_s", "libdl",
                   "librt", "libpthread", "ld-linux-x86-64", "libresolv"}
     assert names - (sanitizers if is_instrumented() else set()) == {
-        "libc", "libyaml-0", "libseccomp"}
+        "libc", "libyaml-0", "libseccomp", "libjansson", "libmicrohttpd"}

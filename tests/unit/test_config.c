@@ -293,6 +293,23 @@ static void test_share_group(void **state)
 	release(&outcome);
 }
 
+/* With a control socket VMs can come later, and threads are not bound to their number. */
+static void test_control(void **state)
+{
+	static const char *const none[] = { "--control", "/c", "--threads", "5", NULL };
+	static const char *const twice[] = { "--control=a", "--control=b", NULL };
+	struct outcome outcome = load(none);
+
+	(void)state;
+	assert_int_equal(outcome.result, CONFIG_RUN);
+	assert_string_equal(outcome.config.control, "/c");
+	assert_int_equal(outcome.config.vm_count, 0);
+	assert_int_equal(outcome.config.threads, 5);
+	release(&outcome);
+	outcome = load(twice);
+	expect_error(&outcome, "--control: 'b': expected control only once");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -304,6 +321,7 @@ int main(void)
 		cmocka_unit_test(test_help_and_version),
 		cmocka_unit_test(test_full_output_is_an_error),
 		cmocka_unit_test(test_share_group),
+		cmocka_unit_test(test_control),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

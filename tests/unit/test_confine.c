@@ -110,7 +110,7 @@ static int only_landlock(void)
 
 static int only_syscalls(void)
 {
-	return stage_syscalls(SYSCALLS_WORKER);
+	return stage_syscalls(SYSCALLS_WORKER, 0);
 }
 
 static int unconfined(void)

@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
+import control  # noqa: E402
 import waiting  # noqa: E402
 from daemon import Daemon  # noqa: E402
 from vm import Vm  # noqa: E402
@@ -97,3 +98,18 @@ def pattern():
     def make(size, seed=1):
         return random.Random(seed).randbytes(size)
     return make
+
+
+@pytest.fixture
+def start_controlled(start_daemon, tmp_path):
+    """Start a daemon with a control socket: (daemon, a client of it)."""
+    clients = []
+
+    def start(*args, **kw):
+        kw["args"] = [*kw.get("args", ()), *control.options(tmp_path)]
+        daemon = start_daemon(*args, directory=str(tmp_path), **kw)
+        clients.append(control.Control(control.path_of(daemon)))
+        return daemon, clients[-1]
+    yield start
+    for client in clients:
+        client.close()

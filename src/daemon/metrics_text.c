@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * metrics_text.c - the page of metrics. Samples of a family stand together, as
+ * the format wants it; a family is a row of a table or a few lines here.
+ */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/metrics.h"
+
+#define PREFIX "vhost_device_vsock_"
+#define LINE_BYTES 256u
+
+/** Text under construction. */
+struct page {
+	char *text;
+	size_t length;
+	size_t room;
+	bool failed;      /* no memory */
+	bool openmetrics; /* else Prometheus' own format, where counters end in _total */
+	const struct vm_info *infos;
+	size_t count;
+};
+
+static void grow(struct page *page, size_t length)
+{
+	size_t room = page->room > 0 ? page->room : 4096;
+	char *text;
+
+	while (room < page->length + length)
+		room *= 2;
+	if (room == page->room)
+		return;
+	text = realloc(page->text, room);
+	if (text == NULL) {
+		page->failed = true;
+		return;
+	}
+	page->text = text;
+	page->room = room;
+}
+
+static printf_like(2, 3)
+void add(struct page *page, const char *format, ...)
+{
+	char line[LINE_BYTES];
+	va_list args;
+	int length;
+
+	va_start(args, format);
+	length = vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	if (length < 0 || (size_t)length >= sizeof(line))
+		page->failed = true;
+	if (!page->failed)
+		grow(page, (size_t)length);
+	if (page->failed)
+		return;
+	memcpy(page->text + page->length, line, (size_t)length);
+	page->length += (size_t)length;
+}
+
+static void head(struct page *page, const char *name, bool counter, const char *help)
+{
+	const char *suffix = counter && !page->openmetrics ? "_total" : "";
+
+	add(page, "# HELP %s%s %s\n# TYPE %s%s %s\n", name, suffix, help, name, suffix,
+	    counter ? "counter" : "gauge");
+}
+
+static void count(struct page *page, const char *name, const struct vm_info *info,
+		  const char *label, const char *value, uint64_t number)
+{
+	if (label == NULL)
+		add(page, "%s_total{cid=\"%" PRIu32 "\"} %" PRIu64 "\n", name, info->cid, number);
+	else
+		add(page, "%s_total{cid=\"%" PRIu32 "\",%s=\"%s\"} %" PRIu64 "\n", name, info->cid,
+		    label, value, number);
+}
+
+#define STAT(member) offsetof(struct vm_info, stats.member)
+
+/* Counters of a VM that have no further label. */
+static void add_counters(struct page *page)
+{
+	static const struct {
+		const char *name;
+		const char *help;
+		size_t offset;
+	} rows[] = {
+		{ PREFIX "tx_packets", "Packets taken from the guest.", STAT(tx_packets) },
+		{ PREFIX "tx_bytes", "Payload from the guest to the host.", STAT(tx_bytes) },
+		{ PREFIX "rx_packets", "Packets given to the guest by its own worker.",
+		  STAT(rx_packets) },
+		{ PREFIX "rx_bytes", "Payload from the host to the guest.", STAT(rx_bytes) },
+		{ PREFIX "credit_stalls", "Times bytes of the host waited for the guest to read.",
+		  STAT(credit_stalls) },
+		{ PREFIX "rx_starved", "Times the guest had given too few RX buffers.",
+		  STAT(rx_starved) },
+		{ PREFIX "spilled_bytes", "Bytes the host side did not take at once.",
+		  STAT(spilled_bytes) },
+		{ PREFIX "kicks", "Notifications by the guest.", offsetof(struct vm_info, kicks) },
+		{ PREFIX "guest_errors", "Rules that the guest broke.",
+		  offsetof(struct vm_info, guest_errors) },
+	};
+
+	for (size_t i = 0; i < array_size(rows); i++) {
+		head(page, rows[i].name, true, rows[i].help);
+		for (size_t j = 0; j < page->count; j++) {
+			const struct vm_info *info = &page->infos[j];
+			uint64_t number;
+
+			memcpy(&number, (const char *)info + rows[i].offset, sizeof(number));
+			count(page, rows[i].name, info, NULL, NULL, number);
+		}
+	}
+}
+
+static void add_calls(struct page *page)
+{
+	static const char name[] = PREFIX "calls";
+
+	head(page, name, true, "Notifications of the guest.");
+	for (size_t i = 0; i < page->count; i++) {
+		count(page, name, &page->infos[i], "ring", "rx", page->infos[i].rx_calls);
+		count(page, name, &page->infos[i], "ring", "tx", page->infos[i].tx_calls);
+	}
+}
+
+static void add_outcomes(struct page *page, const char *name, const char *help, size_t offset)
+{
+	head(page, name, true, help);
+	for (size_t i = 0; i < page->count; i++) {
+		uint64_t numbers[CONN_END_COUNT];
+
+		memcpy(numbers, (const char *)&page->infos[i] + offset, sizeof(numbers));
+		for (unsigned int why = 0; why < CONN_END_COUNT; why++)
+			count(page, name, &page->infos[i], "reason",
+			      conn_end_name((enum conn_end)why), numbers[why]);
+	}
+}
+
+static void add_connections(struct page *page)
+{
+	static const char name[] = PREFIX "connections_opened";
+
+	head(page, name, true, "Connections with the host side that were established.");
+	for (size_t i = 0; i < page->count; i++) {
+		const struct device_stats *stats = &page->infos[i].stats;
+
+		count(page, name, &page->infos[i], "initiator", "guest", stats->opened_by_guest);
+		count(page, name, &page->infos[i], "initiator", "host", stats->opened_by_host);
+	}
+	add_outcomes(page, PREFIX "connections_closed", "Established connections that ended.",
+		     STAT(closed));
+	add_outcomes(page, PREFIX "connections_refused", "Connections that did not come about.",
+		     STAT(refused));
+}
+
+static uint64_t gauge_of(const struct vm_info *info, size_t row)
+{
+	const uint64_t values[] = {
+		info->state == VM_RUNNING, info->draining,    info->connections,
+		info->max_conns,           info->spill_bytes, info->sibling_bytes,
+	};
+
+	return values[row];
+}
+
+static void add_gauges(struct page *page)
+{
+	static const char *const rows[][2] = {
+		{ PREFIX "up", "Whether the guest's driver runs." },
+		{ PREFIX "draining", "Whether new connections are refused." },
+		{ PREFIX "connections", "Connections with the host side, in any state." },
+		{ PREFIX "max_connections", "Most connections with the host side." },
+		{ PREFIX "held_bytes", "Bytes that wait for the host side." },
+		{ PREFIX "sibling_held_bytes", "Bytes of the guest that wait for siblings." },
+	};
+
+	for (size_t i = 0; i < array_size(rows); i++) {
+		head(page, rows[i][0], false, rows[i][1]);
+		for (size_t j = 0; j < page->count; j++)
+			add(page, "%s{cid=\"%" PRIu32 "\"} %" PRIu64 "\n", rows[i][0],
+			    page->infos[j].cid, gauge_of(&page->infos[j], i));
+	}
+}
+
+static void add_ring(struct page *page, const char *name, const struct vm_info *info,
+		     const char *ring, uint32_t number)
+{
+	add(page, "%s{cid=\"%" PRIu32 "\",ring=\"%s\"} %" PRIu32 "\n", name, info->cid, ring,
+	    number);
+}
+
+static void add_rings(struct page *page)
+{
+	static const char size[] = PREFIX "ring_size";
+	static const char available[] = PREFIX "ring_available";
+
+	head(page, size, false, "Entries of a ring, 0 while it does not run.");
+	for (size_t i = 0; i < page->count; i++) {
+		add_ring(page, size, &page->infos[i], "rx", page->infos[i].rx.size);
+		add_ring(page, size, &page->infos[i], "tx", page->infos[i].tx.size);
+	}
+	head(page, available, false, "Entries that the guest gave and that are not taken yet.");
+	for (size_t i = 0; i < page->count; i++) {
+		add_ring(page, available, &page->infos[i], "rx", page->infos[i].rx.available);
+		add_ring(page, available, &page->infos[i], "tx", page->infos[i].tx.available);
+	}
+}
+
+static void add_process(struct page *page, const struct process_usage *usage)
+{
+	const struct {
+		const char *name;
+		const char *help;
+		int64_t number;
+	} rows[] = {
+		{ "process_open_fds", "Open descriptors.", usage->descriptors },
+		{ "process_max_fds", "Limit of open descriptors.",
+		  (int64_t)usage->descriptor_limit },
+		{ "process_resident_memory_bytes", "Resident memory.", usage->resident_bytes },
+		{ PREFIX "uptime_seconds", "Since the start.",
+		  (int64_t)(usage->uptime_ms / 1000u) },
+	};
+
+	for (size_t i = 0; i < array_size(rows); i++) {
+		if (rows[i].number < 0)
+			continue;
+		head(page, rows[i].name, false, rows[i].help);
+		add(page, "%s %" PRId64 "\n", rows[i].name, rows[i].number);
+	}
+	head(page, "process_cpu_seconds", true, "Processor time of all threads.");
+	add(page, "process_cpu_seconds_total %.6f\n",
+	    (double)(usage->user_us + usage->system_us) / 1e6);
+	head(page, PREFIX "wakeups", true, "Voluntary context switches of all threads.");
+	add(page, PREFIX "wakeups_total %" PRIu64 "\n", usage->switches);
+}
+
+static void get_info(struct vm *vm, size_t index, void *arg)
+{
+	struct vm_info *infos = arg;
+
+	vm_get_info(vm, &infos[index]);
+}
+
+char *metrics_text(struct metrics *metrics, bool openmetrics, size_t *length)
+{
+	size_t vms = manager_count(metrics->manager);
+	struct vm_info *infos = calloc(vms + 1, sizeof(*infos));
+	struct page page = { .openmetrics = openmetrics, .infos = infos, .count = vms };
+	struct process_usage usage;
+
+	if (infos == NULL)
+		return NULL;
+	manager_each(metrics->manager, get_info, infos);
+	process_get_usage(&metrics->process, &usage);
+	add_gauges(&page);
+	add_rings(&page);
+	add_counters(&page);
+	add_calls(&page);
+	add_connections(&page);
+	add_process(&page, &usage);
+	if (openmetrics)
+		add(&page, "# EOF\n");
+	free(infos);
+	if (page.failed) {
+		free(page.text);
+		return NULL;
+	}
+	*length = page.length;
+	return page.text;
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * vm_query.c - tells about a VM: what it is doing, what it did, what happens.
+ * Changes nothing but counters and flags of its own.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/vm_internal.h"
+#include "virtio/gmem.h"
+
+uint32_t vm_cid(const struct vm *vm)
+{
+	return vm->cid;
+}
+
+const struct vm_config *vm_config(const struct vm *vm)
+{
+	return __atomic_load_n(&vm->config, __ATOMIC_ACQUIRE);
+}
+
+struct worker *vm_worker(const struct vm *vm)
+{
+	return vm->worker;
+}
+
+const struct bounds_grant *vm_grant(const struct vm *vm)
+{
+	return &vm->grant;
+}
+
+bool vm_is_from_file(const struct vm *vm)
+{
+	return vm->from_file;
+}
+
+void vm_set_from_file(struct vm *vm, bool from_file)
+{
+	vm->from_file = from_file;
+}
+
+struct vm_config *vm_swap_config(struct vm *vm, struct vm_config *config)
+{
+	return __atomic_exchange_n(&vm->config, config, __ATOMIC_ACQ_REL);
+}
+
+void vm_part(struct vm *vm)
+{
+	const struct vm_table *table = vm_set_table(vm->set);
+
+	for (size_t i = 0; i < table->count; i++) {
+		struct vm *other = table->vms[i];
+
+		if (other == vm || vm_may_meet(vm, other))
+			continue;
+		device_drop_sibling(&other->device, vm->cid, vm->scratch);
+		device_drop_sibling(&vm->device, other->cid, vm->scratch);
+	}
+}
+
+void vm_drain(struct vm *vm, bool on)
+{
+	device_drain(&vm->device, on);
+}
+
+/* --- events --- */
+
+static struct event begin_event(const struct vm *vm, enum event_kind kind, const char *reason)
+{
+	struct event event = { .kind = kind, .cid = vm->cid };
+
+	snprintf(event.reason, sizeof(event.reason), "%s", reason);
+	return event;
+}
+
+void vm_went_up(struct vm *vm)
+{
+	struct event event;
+
+	if (vm->up)
+		return;
+	vm->up = true;
+	if (!event_queue_is_on(&vm->worker->events))
+		return;
+	event = begin_event(vm, EVENT_VM_UP, "");
+	event_queue_write(&vm->worker->events, &event);
+}
+
+void vm_went_down(struct vm *vm, const char *why)
+{
+	struct event event;
+
+	if (!vm->up)
+		return;
+	vm->up = false;
+	if (!event_queue_is_on(&vm->worker->events))
+		return;
+	event = begin_event(vm, EVENT_VM_DOWN, why);
+	event_queue_write(&vm->worker->events, &event);
+}
+
+void vm_conn_event(void *ctx, const struct conn_notice *notice)
+{
+	static const enum event_kind kinds[] = {
+		[CONN_OPENED] = EVENT_CONNECTION_OPENED,
+		[CONN_CLOSED] = EVENT_CONNECTION_CLOSED,
+		[CONN_REFUSED] = EVENT_CONNECTION_REFUSED,
+	};
+	struct vm *vm = ctx;
+	struct event event;
+
+	if (!event_queue_is_on(&vm->worker->events))
+		return;
+	event = begin_event(vm, kinds[notice->what],
+			    notice->what == CONN_OPENED ? "" : conn_end_name(notice->why));
+	event.guest_port = notice->guest_port;
+	event.host_port = notice->host_port;
+	event.by_guest = notice->by_guest;
+	event_queue_write(&vm->worker->events, &event);
+}
+
+/* --- questions --- */
+
+static void ring_info(struct vring *ring, struct vm_ring_info *info)
+{
+	if (ring == NULL)
+		return;
+	info->size = ring->size;
+	info->available = vring_available(ring);
+}
+
+void vm_get_info(struct vm *vm, struct vm_info *info)
+{
+	struct device *device = &vm->device;
+	uint64_t buffered = quota_used(&device->buffered);
+
+	*info = (struct vm_info){
+		.cid = vm->cid,
+		.state = vm->session != NULL ? VM_CONNECTED : VM_WAITING,
+		.draining = device->draining,
+		.connections = device->conns.used,
+		.max_conns = device->open.max,
+		.spill_bytes = device->spill_bytes,
+		.stats = device->stats,
+		.kicks = vm->kicks,
+		.tx_calls = vm->calls[VSOCK_RING_TX],
+		.guest_errors = vm->guest_errors,
+	};
+	if (buffered > device->spill_bytes)
+		info->sibling_bytes = buffered - device->spill_bytes;
+	ring_info(device->tx, &info->tx);
+	pthread_mutex_lock(&vm->lock);
+	ring_info(device->rx, &info->rx);
+	info->rx_calls = vm->calls[VSOCK_RING_RX];
+	pthread_mutex_unlock(&vm->lock);
+	if (device->rx != NULL && device->tx != NULL)
+		info->state = VM_RUNNING;
+}
+
+static void count_state(void *ctx, struct conn *conn)
+{
+	struct vm_details *details = ctx;
+
+	details->states[conn->state]++;
+}
+
+void vm_get_details(struct vm *vm, struct vm_details *details)
+{
+	const struct gmem *gmem;
+
+	memset(details, 0, sizeof(*details));
+	vm_get_info(vm, &details->info);
+	conntab_each(&vm->device.conns, count_state, details);
+	if (vm->session == NULL)
+		return;
+	details->features = vu_session_features(vm->session);
+	gmem = vu_session_memory(vm->session);
+	for (size_t i = 0; i < gmem->count && i < GMEM_MAX_REGIONS; i++) {
+		details->regions[i].gpa = gmem->regions[i].gpa;
+		details->regions[i].bytes = gmem->regions[i].size;
+		details->region_count++;
+	}
+}
+
+/** Where vm_get_conns() is. */
+struct conn_list {
+	struct vm_conn *conns;
+	size_t max;
+	size_t seen;
+	uint32_t cid;
+};
+
+static void list_conn(void *ctx, struct conn *conn)
+{
+	struct conn_list *list = ctx;
+
+	if (list->seen++ >= list->max)
+		return;
+	list->conns[list->seen - 1] = (struct vm_conn){
+		.cid = list->cid,
+		.guest_port = conn->guest_port,
+		.host_port = conn->host_port,
+		.host_cid = conn->host_cid,
+		.state = (enum conn_state)conn->state,
+		.by_guest = conn->by_guest,
+		.tx_bytes = conn->tx_bytes,
+		.rx_bytes = conn->rx_bytes,
+		.held_bytes = buf_length(&conn->spill),
+	};
+}
+
+size_t vm_get_conns(struct vm *vm, struct vm_conn *conns, size_t max)
+{
+	struct conn_list list = { .conns = conns, .max = max, .cid = vm->cid };
+
+	conntab_each(&vm->device.conns, list_conn, &list);
+	return list.seen;
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * test_config_vm.c - single VMs: parsed beside others, copied, compared.
+ */
+#include <errno.h>
+
+#include "config_load.h"
+
+#include "daemon/config.h"
+
+#define A "guest-cid=3,socket=/s/a,uds-path=/u/a,groups=x+y"
+#define B "guest-cid=4,socket=/s/b,forward-cid=1,forward-listen=7+9,queue-size=64"
+
+/* What config_parse_vm() says, with the error as text; free it. */
+static int parse(struct vm_config **vm, const char *text, const struct vm_config *other, char **err)
+{
+	size_t size = 0;
+	FILE *stream = open_memstream(err, &size);
+	int ret = config_parse_vm(vm, text, &other, other ? 1 : 0, stream);
+
+	fclose(stream);
+	return ret;
+}
+
+static struct vm_config *vm_of(const char *text)
+{
+	struct vm_config *vm = NULL;
+	char *err = NULL;
+
+	assert_int_equal(parse(&vm, text, NULL, &err), 0);
+	assert_string_equal(err, "");
+	free(err);
+	return vm;
+}
+
+static void expect_refused(const char *text, const struct vm_config *other, const char *expected)
+{
+	struct vm_config *vm = NULL;
+	char *err = NULL;
+
+	assert_int_equal(parse(&vm, text, other, &err), -EINVAL);
+	assert_null(vm);
+	assert_string_equal(err, expected);
+	free(err);
+}
+
+static void test_parse(void **state)
+{
+	struct vm_config *vm = vm_of("guest_cid=9,socket=s,uds-path=u");
+
+	(void)state;
+	assert_int_equal(vm->guest_cid, 9);
+	assert_string_equal(vm->socket, "s");
+	assert_int_equal(vm->tx_buffer_size, CONFIG_DEFAULT_TX_BUFFER_SIZE);
+	assert_int_equal(vm->group_count, 1);
+	assert_string_equal(vm->groups[0], CONFIG_DEFAULT_GROUP);
+	config_free_vm(vm);
+	config_free_vm(NULL);
+}
+
+static void test_refused_alone(void **state)
+{
+	(void)state;
+	expect_refused(
+		"", NULL,
+		"vhost-device-vsock: --vm 1: '': expected KEY=VALUE pairs separated by ','\n");
+	expect_refused("socket=s,uds-path=u,guest-cid=1", NULL,
+		       "vhost-device-vsock: --vm 1: guest-cid: '1': expected a CID from 3 to "
+		       "4294967294\n");
+	expect_refused("socket=s", NULL,
+		       "vhost-device-vsock: --vm 1: uds-path: missing, expected one of uds-path "
+		       "and forward-cid\n");
+}
+
+static void test_refused_beside_another(void **state)
+{
+	struct vm_config *other = vm_of(A);
+
+	(void)state;
+	expect_refused("guest-cid=3,socket=s,uds-path=u", other,
+		       "vhost-device-vsock: --vm 1: guest-cid: '3': expected a CID of its own, "
+		       "VM 3 has the same\n");
+	expect_refused("guest-cid=9,socket=/u//a,uds-path=u", other,
+		       "vhost-device-vsock: --vm 1: socket: '/u//a': expected a path of its own, "
+		       "VM 3 has the same\n");
+	expect_refused("guest-cid=9,socket=/u/a_80,uds-path=u", other,
+		       "vhost-device-vsock: --vm 1: socket: '/u/a_80': expected a path that is not "
+		       "the uds-path of VM 3 with '_PORT'\n");
+	config_free_vm(other);
+}
+
+static void test_check_together(void **state)
+{
+	struct vm_config *a = vm_of(A);
+	struct vm_config *b = vm_of(B);
+	const struct vm_config *both[] = { a, b };
+	const struct vm_config *twice[] = { a, a };
+	char *text = NULL;
+	size_t size = 0;
+	FILE *err = open_memstream(&text, &size);
+
+	(void)state;
+	assert_int_equal(config_check_vms(NULL, 0, err), 0);
+	assert_int_equal(config_check_vms(both, 2, err), 0);
+	assert_int_equal(config_check_vms(twice, 2, err), -EINVAL);
+	fclose(err);
+	assert_non_null(strstr(text, "VM 3: guest-cid: '3'"));
+	free(text);
+	config_free_vm(a);
+	config_free_vm(b);
+}
+
+static void test_copies_are_the_same(void **state)
+{
+	struct vm_config *a = vm_of(A);
+	struct vm_config *b = vm_of(B);
+	struct vm_config *copy = config_copy_vm(b);
+
+	(void)state;
+	assert_true(config_same_vm(b, copy));
+	assert_true(config_same_groups(b, copy));
+	assert_ptr_not_equal(b->socket, copy->socket);
+	assert_false(config_same_vm(a, b));
+	copy->forward_listen[1].port = 8;
+	assert_false(config_same_vm(b, copy));
+	config_free_vm(copy);
+	config_free_vm(a);
+	config_free_vm(b);
+}
+
+static void test_other_groups(void **state)
+{
+	static const char *const names[] = { "y", "x", "x" };
+	static const char *const bad[] = { "a+b" };
+	static const char *const empty[] = { "" };
+	struct vm_config *a = vm_of(A);
+	struct vm_config *other = NULL;
+
+	(void)state;
+	assert_int_equal(config_regroup_vm(&other, a, names, 3), 0);
+	assert_true(config_same_vm(a, other));
+	assert_true(config_same_groups(a, other));
+	config_free_vm(other);
+	assert_int_equal(config_regroup_vm(&other, a, names, 1), 0);
+	assert_false(config_same_groups(a, other));
+	assert_true(config_share_group(a, other));
+	config_free_vm(other);
+	other = NULL;
+	assert_int_equal(config_regroup_vm(&other, a, names, 0), -EINVAL);
+	assert_int_equal(config_regroup_vm(&other, a, bad, 1), -EINVAL);
+	assert_int_equal(config_regroup_vm(&other, a, empty, 1), -EINVAL);
+	assert_null(other);
+	config_free_vm(a);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_parse),
+		cmocka_unit_test(test_refused_alone),
+		cmocka_unit_test(test_refused_beside_another),
+		cmocka_unit_test(test_check_together),
+		cmocka_unit_test(test_copies_are_the_same),
+		cmocka_unit_test(test_other_groups),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
