@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -443,6 +444,9 @@ int main(void)
 		cmocka_unit_test(test_vsock_worker),   cmocka_unit_test(test_broker),
 		cmocka_unit_test(test_identity),       cmocka_unit_test(test_strict),
 	};
+
+	/* children that end by exit() would write what is in the buffer again */
+	setvbuf(stdout, NULL, _IONBF, 0);
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
