@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -266,11 +265,12 @@ static void test_truncated_memory(void **state)
 /* An assertion ends the process the usual way, and leaves no core. */
 static void test_abort(void **state)
 {
-	pid_t pid = fork();
 	int status = 0;
+	pid_t pid;
 
 	(void)state;
 	SKIP_IF_INSTRUMENTED();
+	pid = fork();
 	if (pid == 0) {
 		signal(SIGABRT, SIG_DFL);
 		log_set_level(LOG_ERROR);
@@ -444,9 +444,6 @@ int main(void)
 		cmocka_unit_test(test_vsock_worker),   cmocka_unit_test(test_broker),
 		cmocka_unit_test(test_identity),       cmocka_unit_test(test_strict),
 	};
-
-	/* children that end by exit() would write what is in the buffer again */
-	setvbuf(stdout, NULL, _IONBF, 0);
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
