@@ -4,7 +4,7 @@
  *
  * Stands for: credit_in_*() of src/vsock/credit.h; conn_guest_bytes() of
  * src/vsock/conn_guest.c; conn_hand_on(), conn_flush() and
- * credit_after_progress() of src/vsock/conn.c; where conn->in.reported moves in
+ * conn_progress() of src/vsock/conn.c; where conn->in.reported moves in
  * src/vsock/rx.c. The guest is Linux: it sends as much as the window leaves, no
  * more than its own buffer, and asks for nothing when it may not send.
  *

@@ -2,7 +2,7 @@
 /*
  * credit_out.pml - the device sends to a guest on one connection, for ever.
  *
- * Stands for: credit_out_*() of src/vsock/credit.h; starve(), read_once() and
+ * Stands for: credit_out_*() of src/vsock/credit.h; rx_starve(), read_once() and
  * usable_credit() of src/vsock/rx.c; end_starvation() of src/vsock/conn_guest.c;
  * probe() of src/vsock/conn_host.c. The guest is Linux, net/vmw_vsock: a reader
  * takes bytes when LOWAT of them are there (SO_RCVLOWAT), and the kernel then

@@ -3,7 +3,7 @@
  * life.pml - the life of one connection between a guest and a host program.
  *
  * Stands for: src/vsock/conn.c, src/vsock/conn_guest.c, src/vsock/conn_host.c,
- * host_packet() of src/vsock/tx.c, emit_all_owed() and read_ended() of
+ * host_packet() of src/vsock/tx.c, emit_all_owed() and rx_read_ended() of
  * src/vsock/rx.c, device_owe_rst() of src/vsock/device.c. The guest is Linux,
  * net/vmw_vsock/virtio_transport_common.c. `timeout` is the clock: it moves when
  * nobody else can, so a time-out is never the faster one.
@@ -226,7 +226,7 @@ active proctype device()
 #ifndef MUTANT_shutdown_before_bytes
 		    unread[life] == 0 &&
 #endif
-		    writes_end[life] -> /* read_ended() */
+		    writes_end[life] -> /* rx_read_ended() */
 		if
 		:: closed[life] -> conn_declare_shutdown(BOTH)
 		:: else -> conn_declare_shutdown(SEND)
@@ -249,7 +249,7 @@ active proctype device()
 		:: spill == 0 && state == ESTABLISHED -> conn_drained()
 		:: else
 		fi }
-	:: atomic { state == ESTABLISHED && spill > 0 && closed[life] -> /* host_refuses_bytes() */
+	:: atomic { state == ESTABLISHED && spill > 0 && closed[life] -> /* conn_host_refuses() */
 		spill = 0;
 		discard = true;
 		if
