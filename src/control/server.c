@@ -313,12 +313,11 @@ static void turn_away(struct control_server *server, int fd, const char *code, c
 	char newline[] = "\n";
 	struct iovec pieces[] = { { text, text != NULL ? strlen(text) : 0 }, { newline, 1 } };
 	struct msghdr msg = { .msg_iov = pieces, .msg_iovlen = array_size(pieces) };
-	uint32_t suppressed;
 
 	if (sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 		log_debug(NULL, "control: %s", strerrordesc_np(errno));
-	if (log_limit_pass(&server->refusals, loop_now_ms(server->loop), &suppressed))
-		log_warning(NULL, "control: refused a client: %s", message);
+	log_limited(&server->refusals, loop_now_ms(server->loop), LOG_WARNING, NULL,
+		    "control: refused a client: %s", message);
 	free(text);
 	json_decref(line);
 	fd_close(&fd);

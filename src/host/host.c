@@ -52,13 +52,10 @@ static void resume_accepting(struct timer *timer)
 /* Whether a client is let in; if not it is closed. */
 static bool admit(struct host *host, int fd)
 {
-	uint32_t suppressed;
-
 	if (peer_allowed(host->peers, fd))
 		return true;
-	if (log_limit_pass(&host->refusals, loop_now_ms(host->loop), &suppressed))
-		log_warning(host->tag,
-			    "a host program was refused: its user is not in --allow-uid");
+	log_limited(&host->refusals, loop_now_ms(host->loop), LOG_WARNING, host->tag,
+		    "a host program was refused: its user is not in --allow-uid");
 	fd_close(&fd);
 	return false;
 }
