@@ -108,17 +108,18 @@ static int copy_ports(struct vm_config *copy, const struct vm_config *vm)
 static struct vm_config *copy_with(const struct vm_config *vm, const char *const *groups,
 				   size_t count)
 {
-	struct vm_config *copy = calloc(1, sizeof(*copy));
+	struct vm_config *copy = malloc(sizeof(*copy));
 
 	if (!copy)
 		return NULL;
-	copy->guest_cid = vm->guest_cid;
-	copy->forward_cid = vm->forward_cid;
-	copy->tx_buffer_size = vm->tx_buffer_size;
-	copy->queue_size = vm->queue_size;
-	copy->max_connections = vm->max_connections;
-	copy->max_half_open = vm->max_half_open;
-	copy->max_buffered = vm->max_buffered;
+	/* all of it, whatever is added; then what it owns, piece by piece */
+	*copy = *vm;
+	copy->socket = NULL;
+	copy->uds_path = NULL;
+	copy->forward_listen = NULL;
+	copy->forward_listen_count = 0;
+	copy->groups = NULL;
+	copy->group_count = 0;
 	if (copy_text(&copy->socket, vm->socket) || copy_text(&copy->uds_path, vm->uds_path) ||
 	    copy_ports(copy, vm) || copy_groups(copy, groups, count)) {
 		config_free_vm(copy);
