@@ -19,13 +19,19 @@ static void get_info(struct vm *vm, size_t index, void *arg)
 	vm_get_info(vm, &infos[index]);
 }
 
-/* Of all VMs in the order of the table; free() it. NULL: no memory. */
+/* For a call without parameters: of all VMs in the order of the table; free()
+ * it. NULL: the call was answered by an error. */
 static struct vm_info *all_infos(const struct call *call)
 {
 	struct manager *manager = call->methods->manager;
-	struct vm_info *infos = calloc(manager_count(manager) + 1, sizeof(*infos));
+	struct vm_info *infos;
 
-	if (infos != NULL)
+	if (!method_parse(call, "{!}"))
+		return NULL;
+	infos = calloc(manager_count(manager) + 1, sizeof(*infos));
+	if (infos == NULL)
+		(void)method_no_memory(call);
+	else
 		manager_each(manager, get_info, infos);
 	return infos;
 }
@@ -36,11 +42,9 @@ json_t *method_list(const struct call *call)
 	struct vm_info *infos;
 	json_t *vms;
 
-	if (!method_parse(call, "{!}"))
-		return NULL;
 	infos = all_infos(call);
 	if (infos == NULL)
-		return method_no_memory(call);
+		return NULL;
 	vms = json_array();
 	for (size_t i = 0; table != NULL && i < table->count; i++) {
 		struct vm *vm = table->vms[i];
@@ -59,11 +63,9 @@ json_t *method_stats(const struct call *call)
 	struct vm_info *infos;
 	json_t *vms;
 
-	if (!method_parse(call, "{!}"))
-		return NULL;
 	infos = all_infos(call);
 	if (infos == NULL)
-		return method_no_memory(call);
+		return NULL;
 	vms = json_array();
 	for (size_t i = 0; i < count; i++)
 		(void)json_array_append_new(vms, report_stats(&infos[i]));

@@ -86,14 +86,10 @@ int cmd_log_level(const struct options *options, int argc, char **argv)
 
 int cmd_drain(const struct options *options, int argc, char **argv)
 {
-	json_t *params;
-	uint32_t cid;
+	json_t *params = control_vm_params(argc, argv);
 
-	if (argc > 0 && argument_u32("CID", argv[0], UINT32_MAX, &cid) < 0)
+	if (params == NULL)
 		return STATUS_USAGE;
-	params = json_object();
-	if (argc > 0)
-		json_object_set_new(params, "cid", json_integer(cid));
 	if (options->off)
 		json_object_set_new(params, "off", json_true());
 	return change(options, "drain", params);

@@ -105,14 +105,10 @@ int cmd_show(const struct options *options, int argc, char **argv)
 
 int cmd_connections(const struct options *options, int argc, char **argv)
 {
-	json_t *params;
-	uint32_t cid;
+	json_t *params = control_vm_params(argc, argv);
 
-	if (argc > 0 && argument_u32("CID", argv[0], UINT32_MAX, &cid) < 0)
+	if (params == NULL)
 		return STATUS_USAGE;
-	params = json_object();
-	if (argc > 0)
-		json_object_set_new(params, "cid", json_integer(cid));
 	if (options->limit > 0)
 		json_object_set_new(params, "limit", json_integer(options->limit));
 	return ask_and_print(options, "connections", params, print_connections);

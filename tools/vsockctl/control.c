@@ -241,3 +241,14 @@ json_t *control_ask(const char *path, const char *method, json_t *params)
 	control_close(&control);
 	return result;
 }
+
+json_t *control_vm_params(int argc, char **argv)
+{
+	uint32_t cid;
+
+	if (argc == 0)
+		return json_object();
+	if (argument_u32("CID", argv[0], UINT32_MAX, &cid) < 0)
+		return NULL;
+	return json_pack("{s:I}", "cid", (json_int_t)cid);
+}

@@ -62,4 +62,7 @@ json_t *control_read(struct control *control, int timeout_ms) must_use;
 /** control_open(), control_call() and control_close() in one. */
 json_t *control_ask(const char *path, const char *method, json_t *params) must_use;
 
+/** Parameters of "CID, or all": {"cid": argv[0]} or {}. Return: NULL after a complaint. */
+json_t *control_vm_params(int argc, char **argv) must_use;
+
 #endif
