@@ -158,6 +158,15 @@ def dial_seqpacket(uds_path):
     return HostSocket(connect_unix(uds_path + "_seqpacket", kind=socket.SOCK_SEQPACKET))
 
 
+PATTERN = bytes(range(256)) * 64
+
+
+def assert_live(pair):
+    """A host program's end and a guest's: a pattern passes each way."""
+    host, sock = pair
+    assert stream([(host, PATTERN, sock), (sock, PATTERN, host)]) == [PATTERN, PATTERN]
+
+
 def stream(pairs, timeout=waiting.DEFAULT_TIMEOUT):
     """Run several transfers (sender, data, receiver[, bytes sent already]) at once.
 

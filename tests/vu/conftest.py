@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 
 import control  # noqa: E402
+import gsocket  # noqa: E402
 import waiting  # noqa: E402
 from daemon import Daemon  # noqa: E402
 from vm import Vm  # noqa: E402
@@ -113,3 +114,11 @@ def start_controlled(start_daemon, tmp_path):
     yield start
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def live(daemon, guest):
+    """A connection that must not notice anything: the host program's end and the guest's."""
+    door = daemon.listen(70)
+    sock = gsocket.connect(guest, 7000, 70)
+    return door.accept(), sock

@@ -8,24 +8,9 @@ import pytest
 
 import gsocket
 import waiting
-from hostsock import dial, stream
+from hostsock import assert_live, dial
 from vsockpkt import OP_REQUEST, OP_RESPONSE, OP_RST
 from waiting import until
-
-PATTERN = bytes(range(256)) * 64
-
-
-@pytest.fixture
-def live(daemon, guest):
-    """A connection that must not notice anything."""
-    door = daemon.listen(70)
-    sock = gsocket.connect(guest, 7000, 70)
-    return door.accept(), sock
-
-
-def assert_live(pair):
-    host, sock = pair
-    assert stream([(host, PATTERN, sock), (sock, PATTERN, host)]) == [PATTERN, PATTERN]
 
 
 def test_every_prefix_of_the_line_and_then_nothing(daemon, live):

@@ -11,13 +11,11 @@ import pytest
 import gsocket
 import waiting
 from guestmem import REGION, Region
-from hostsock import stream
+from hostsock import assert_live
 import vhost_user as vu
 from vhost_user import Closed, FrontEnd, Nack, connect_unix
 from vsockpkt import OP_REQUEST, OP_RESPONSE, OP_RST
 from waiting import until
-
-PATTERN = bytes(range(256)) * 64
 
 
 @contextlib.contextmanager
@@ -32,18 +30,6 @@ def no_descriptors(daemon):
         yield
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-
-
-@pytest.fixture
-def live(daemon, guest):
-    door = daemon.listen(70)
-    sock = gsocket.connect(guest, 7000, 70)
-    return door.accept(), sock
-
-
-def assert_live(pair):
-    host, sock = pair
-    assert stream([(host, PATTERN, sock), (sock, PATTERN, host)]) == [PATTERN, PATTERN]
 
 
 def assert_idle(daemon):
