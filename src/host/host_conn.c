@@ -190,7 +190,9 @@ static int watch(struct host_conn *hc, uint32_t events)
 /* After 1, 2, 4 ... ms. Return: whether there is time for it. */
 static bool retry_dial(struct host_conn *hc)
 {
-	if (loop_now_ms(hc->host->loop) >= hc->dial_deadline_ms)
+	uint32_t now_ms = (uint32_t)loop_now_ms(hc->host->loop);
+
+	if (now_ms - hc->dial_deadline_ms <= INT32_MAX)
 		return false;
 	if (hc->dial_delay_ms == 0)
 		hc->dial_delay_ms = 1;
@@ -211,7 +213,7 @@ static int dial_unix(struct host_conn *hc)
 			return -errno;
 		fd_refuse_rights(hc->source.fd);
 	}
-	hc->dial_deadline_ms = loop_now_ms(hc->host->loop) + DIAL_TIMEOUT_MS;
+	hc->dial_deadline_ms = (uint32_t)loop_now_ms(hc->host->loop) + DIAL_TIMEOUT_MS;
 	hc->dial_delay_ms = 0;
 	err = try_dial(hc);
 	if (err == 0)

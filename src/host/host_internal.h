@@ -18,7 +18,7 @@ struct host_conn {
 	struct loop_source source;
 	struct timer timer;
 	struct host *host;
-	uint64_t dial_deadline_ms;
+	uint32_t dial_deadline_ms; /* modulo 2^32 */
 	uint16_t dial_delay_ms;
 	struct door_caller caller; /* waits while the broker dials */
 	bool dialling : 1;         /* a Unix connect() waits to be tried again */
@@ -28,8 +28,8 @@ struct host_conn {
 	bool urgent : 1; /* it has used MSG_OOB, at whose mark reads stop */
 };
 
-/* There may be very many: a megabyte holds 4096. */
-_Static_assert(sizeof(struct host_conn) <= 256, "a connection has grown");
+/* There may be very many. With its share of the hash one must stay within 256 bytes. */
+_Static_assert(sizeof(struct host_conn) <= 232, "a connection has grown");
 
 static inline struct host_conn *host_conn_of(struct conn *conn)
 {

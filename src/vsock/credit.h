@@ -29,7 +29,7 @@
 
 #include "base/compiler.h"
 
-#define CREDIT_GROUPS 8u
+#define CREDIT_GROUPS 6u
 #define CREDIT_BYTES_PER_PACKET 1024u /* Linux charges 576 to 1024 per queued packet */
 #define CREDIT_MAX_PACKETS 32768u     /* a group's count stays far below 2^16 */
 #define CREDIT_SLIVER_BYTES 4096u     /* do not send pieces smaller than this at the window's end */
@@ -39,11 +39,11 @@ struct credit_out {
 	uint32_t buf_alloc; /* the receiver's buffer, bytes */
 	uint32_t fwd_cnt;   /* bytes it has consumed */
 	uint32_t sent;      /* bytes we have sent */
-	uint32_t packets;   /* packets sent and not known to be consumed */
-	uint32_t group_end[CREDIT_GROUPS];
-	uint16_t group_packets[CREDIT_GROUPS];
+	uint16_t packets;   /* packets sent and not known to be consumed */
 	uint8_t group_first;
 	uint8_t group_count;
+	uint32_t group_end[CREDIT_GROUPS];
+	uint16_t group_packets[CREDIT_GROUPS]; /* add up to packets, modulo 2^16 as well */
 };
 
 static inline uint32_t credit_out_in_flight(const struct credit_out *c)
@@ -59,7 +59,7 @@ static inline void credit_out_retire(struct credit_out *c)
 		/* still in flight: the end lies in (fwd_cnt, sent] */
 		if (c->sent - end < c->sent - c->fwd_cnt)
 			return;
-		c->packets -= c->group_packets[c->group_first];
+		c->packets = (uint16_t)(c->packets - c->group_packets[c->group_first]);
 		c->group_first = (uint8_t)((c->group_first + 1u) % CREDIT_GROUPS);
 		c->group_count--;
 	}
