@@ -368,6 +368,20 @@ sys.stdin.read()
     assert guests.python("print(error(listening, 5000))") == ["None"]
 
 
+def test_child_keeps_nothing(guests):
+    """of a listening socket that it inherited and closed."""
+    assert guests.python("""
+before = len(os.listdir("/proc/self/fd"))
+door = listening(5000)
+child = os.fork()
+if child == 0:
+    door.close()
+    print(len(os.listdir("/proc/self/fd")) - before, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+""") == ["0"]
+
+
 def test_closed_in_bulk(guests):
     """close_range() and closefrom() close listening sockets: their numbers are free for others."""
     assert guests.python("""

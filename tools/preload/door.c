@@ -77,8 +77,8 @@ static void close_listeners(struct unix_listener *listeners, size_t count, bool 
 	for (size_t i = 0; i < count; i++) {
 		if (owned)
 			unix_listener_close(&listeners[i]);
-		else
-			fd_close(&listeners[i].fd);
+		fd_close(&listeners[i].fd);
+		fd_close(&listeners[i].dir_fd);
 	}
 	free(listeners);
 }
