@@ -75,6 +75,7 @@ static const struct rule common[] = {
 	ALWAYS(clock_gettime),                /* where the vDSO cannot */
 	ALWAYS(gettimeofday),                 /* likewise */
 	ALWAYS(write),                        /* the log, eventfds */
+	ALWAYS(writev),                       /* libc's last words about a damaged heap */
 	ALWAYS(close),
 	ALWAYS(fcntl),           /* fd_set_nonblocking() */
 	ALWAYS(fstat),           /* log.c: is stderr the journal? */
@@ -141,6 +142,7 @@ static const struct rule worker_figures[] = {
 /* libmicrohttpd, on sockets it accepted. */
 static const struct rule worker_http[] = {
 	ALWAYS(accept4), /* clients */
+	ALWAYS(time),    /* the date of an answer, where the vDSO cannot */
 };
 
 /* Paths: as little with them as there is to do. */

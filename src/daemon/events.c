@@ -8,6 +8,9 @@
  * other side loads with acquire. One message at a time is on its way to the
  * reader; it is free to be posted again before the reader begins to read, so
  * that what is written during the reading is not forgotten.
+ *
+ * A reading takes what there was when it began. A writer that is as fast as the
+ * reader would otherwise keep it from everything else for ever.
  */
 #include "daemon/events.h"
 
@@ -59,13 +62,15 @@ void event_queue_write(struct event_queue *queue, const struct event *event)
 void event_queue_begin(struct event_queue *queue)
 {
 	(void)__atomic_exchange_n(&queue->posted, false, __ATOMIC_ACQ_REL);
+	/* after it: who writes what is not seen here posts again */
+	queue->end = __atomic_load_n(&queue->written, __ATOMIC_ACQUIRE);
 }
 
 bool event_queue_read(struct event_queue *queue, struct event *event)
 {
 	uint32_t at = queue->read;
 
-	if (at == __atomic_load_n(&queue->written, __ATOMIC_ACQUIRE))
+	if (at == queue->end)
 		return false;
 	*event = queue->ring[at % EVENT_QUEUE_LENGTH];
 	__atomic_store_n(&queue->read, at + 1, __ATOMIC_RELEASE);

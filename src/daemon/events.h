@@ -47,6 +47,7 @@ struct event_queue {
 	bool posted;           /* atomic: ready is on its way */
 	uint32_t written;      /* atomic; the writer's */
 	uint32_t read;         /* atomic; the reader's */
+	uint32_t end;          /* of the reading that has begun; the reader's */
 	uint32_t lost;         /* atomic */
 };
 
@@ -70,10 +71,11 @@ void event_queue_switch(struct event_queue *queue, bool on);
 /** Add one; lost when the queue is full. Writer only. */
 void event_queue_write(struct event_queue *queue, const struct event *event);
 
-/** To be called by deliver() before it reads. */
+/** To be called by deliver() before it reads: what was written so far. Reader only. */
 void event_queue_begin(struct event_queue *queue);
 
-/** Take one. Return: false when there is none. Reader only. */
+/** Take one. Return: false when there is none of those written before
+ *  event_queue_begin(); for later ones deliver() is called again. Reader only. */
 bool event_queue_read(struct event_queue *queue, struct event *event) must_use;
 
 /** How many were lost since the last call. Reader only. */

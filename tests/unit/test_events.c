@@ -119,6 +119,37 @@ static void test_what_does_not_fit_is_counted(void **state)
 	end(&rig);
 }
 
+/* A writer that keeps up with the reader. */
+static void deliver_and_write(struct loop_msg *msg)
+{
+	struct event_queue *queue = container_of(msg, struct event_queue, ready);
+	struct rig *rig = queue->ctx;
+	struct event event;
+
+	event_queue_begin(queue);
+	rig->delivered++;
+	while (event_queue_read(queue, &event) && rig->seen < MANY) {
+		assert_int_equal(event.cid, ++rig->seen);
+		write_events(rig, event.cid + 3, 1);
+	}
+}
+
+static void test_reading_ends(void **state)
+{
+	struct rig rig;
+
+	(void)state;
+	begin(&rig);
+	rig.queue.ready.deliver = deliver_and_write;
+	write_events(&rig, 1, 3);
+	one_turn(&rig);
+	assert_int_equal(rig.seen, 3);
+	one_turn(&rig);
+	assert_int_equal(rig.seen, 6);
+	assert_int_equal(rig.delivered, 2);
+	end(&rig);
+}
+
 static void *writer(void *arg)
 {
 	write_events(arg, 1, MANY);
@@ -145,6 +176,7 @@ int main(void)
 		cmocka_unit_test(test_switch),
 		cmocka_unit_test(test_order_and_one_message),
 		cmocka_unit_test(test_what_does_not_fit_is_counted),
+		cmocka_unit_test(test_reading_ends),
 		cmocka_unit_test(test_two_threads),
 	};
 

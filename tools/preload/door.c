@@ -6,6 +6,7 @@
 #include "preload/door.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,8 +77,8 @@ static void close_listeners(struct unix_listener *listeners, size_t count, bool 
 	for (size_t i = 0; i < count; i++) {
 		if (owned)
 			unix_listener_close(&listeners[i]);
-		else
-			fd_close(&listeners[i].fd);
+		fd_close(&listeners[i].fd);
+		fd_close(&listeners[i].dir_fd);
 	}
 	free(listeners);
 }
@@ -262,6 +263,48 @@ void door_closing(int fd)
 	if (listeners != NULL)
 		close_listeners(listeners, count, owned);
 	errno = saved_errno;
+}
+
+void door_closing_range(unsigned int first, unsigned int last)
+{
+	for (size_t i = 0; i < DOOR_MAX; i++) {
+		for (size_t j = 0; j < DOOR_MAX_FDS; j++) {
+			int fd = __atomic_load_n(&doors[i].fds[j], __ATOMIC_RELAXED) - 1;
+
+			if (fd >= 0 && (unsigned int)fd >= first && (unsigned int)fd <= last)
+				door_closing(fd);
+		}
+	}
+}
+
+static void take_lower(unsigned int *lowest, int fd, unsigned int from)
+{
+	if (fd >= 0 && (unsigned int)fd >= from && (unsigned int)fd < *lowest)
+		*lowest = (unsigned int)fd;
+}
+
+unsigned int door_next_own(unsigned int from)
+{
+	unsigned int lowest = UINT_MAX;
+	/* the child of vfork(2) has the lock of its parent, whose thread may hold it */
+	bool shared = doors_pid != getpid();
+
+	if (__atomic_load_n(&doors_open, __ATOMIC_RELAXED) == 0 || shared)
+		return lowest;
+	pthread_mutex_lock(&doors_lock);
+	for (size_t i = 0; i < DOOR_MAX; i++) {
+		const struct door *door = &doors[i];
+
+		if (door->listeners == NULL)
+			continue;
+		take_lower(&lowest, door->holder, from);
+		for (size_t j = 0; j < door->count; j++) {
+			take_lower(&lowest, door->listeners[j].fd, from);
+			take_lower(&lowest, door->listeners[j].dir_fd, from);
+		}
+	}
+	pthread_mutex_unlock(&doors_lock);
+	return lowest;
 }
 
 /* The program ends without having closed them. */

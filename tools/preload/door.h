@@ -48,4 +48,11 @@ void door_copied(int fd, int copy);
 /** @fd is about to be closed; with the last one the listeners go. errno is preserved. */
 void door_closing(int fd);
 
+/** The same for all descriptors from @first to @last. */
+void door_closing_range(unsigned int first, unsigned int last);
+
+/** The lowest descriptor from @from on that a door has besides the program's, and
+ *  that the program knows nothing of; UINT_MAX: none. */
+unsigned int door_next_own(unsigned int from) must_use;
+
 #endif

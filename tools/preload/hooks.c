@@ -7,6 +7,8 @@
  * are not here: the descriptors are real.
  */
 #include <errno.h>
+#include <limits.h>
+#include <linux/close_range.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
@@ -229,6 +231,35 @@ exported int close(int fd)
 	return REAL(close)(fd);
 }
 
+/* What doors that stay open have of their own is not the program's to close. */
+static int close_but_own(unsigned int first, unsigned int last, int flags)
+{
+	for (;;) {
+		unsigned int own = door_next_own(first);
+		int err = 0;
+
+		if (own > last || own == UINT_MAX)
+			return REAL(close_range)(first, last, flags);
+		if (own > first)
+			err = REAL(close_range)(first, own - 1, flags);
+		if (err < 0 || own == last)
+			return err;
+		first = own + 1;
+	}
+}
+
+exported int close_range(unsigned int first, unsigned int last, int flags)
+{
+	if (((unsigned int)flags & CLOSE_RANGE_CLOEXEC) == 0)
+		door_closing_range(first, last);
+	return close_but_own(first, last, flags);
+}
+
+exported void closefrom(int first)
+{
+	(void)close_range(first > 0 ? (unsigned int)first : 0, UINT_MAX, 0);
+}
+
 exported int dup(int fd)
 {
 	int copy = REAL(dup)(fd);
@@ -240,25 +271,23 @@ exported int dup(int fd)
 
 exported int dup2(int fd, int copy)
 {
-	int made;
+	int made = REAL(dup2)(fd, copy);
 
-	if (fd != copy)
-		door_closing(copy);
-	made = REAL(dup2)(fd, copy);
-	if (made >= 0 && fd != copy)
+	if (made >= 0 && fd != copy) {
+		door_closing(copy); /* it was, and no sooner: a refused call closes nothing */
 		door_copied(fd, copy);
+	}
 	return made;
 }
 
 exported int dup3(int fd, int copy, int flags)
 {
-	int made;
+	int made = REAL(dup3)(fd, copy, flags);
 
-	if (fd != copy)
+	if (made >= 0) { /* as dup2() */
 		door_closing(copy);
-	made = REAL(dup3)(fd, copy, flags);
-	if (made >= 0)
 		door_copied(fd, copy);
+	}
 	return made;
 }
 

@@ -24,6 +24,7 @@ void *real_find(enum real_name name)
 		[REAL_open] = "open64",
 		[REAL_openat] = "openat64",
 		[REAL_close] = "close",
+		[REAL_close_range] = "close_range",
 		[REAL_dup] = "dup",
 		[REAL_dup2] = "dup2",
 		[REAL_dup3] = "dup3",

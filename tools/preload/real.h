@@ -26,6 +26,7 @@ enum real_name {
 	REAL_open,
 	REAL_openat,
 	REAL_close,
+	REAL_close_range,
 	REAL_dup,
 	REAL_dup2,
 	REAL_dup3,
