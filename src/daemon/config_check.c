@@ -260,6 +260,18 @@ static int check_together(const struct config_draft *draft, struct use *uses)
 	return check_port_paths(draft, uses, count);
 }
 
+static int refuse_none(const struct config_draft *draft)
+{
+	enum config_key_id key = draft->file != NULL ? KEY_VMS : KEY_SOCKET;
+	const struct config_where where = {
+		.file = draft->file,
+		.line = draft->by_file.marks.line[KEY_VMS],
+		.key = config_key(key)->name,
+	};
+
+	return config_key_refuse(draft->err, &where, key, draft->file != NULL ? "[]" : NULL);
+}
+
 int config_check(const struct config_draft *draft)
 {
 	struct use *uses = NULL;
@@ -267,11 +279,8 @@ int config_check(const struct config_draft *draft)
 
 	if (draft->vm_count == 0 && (draft->by_option.control || draft->by_file.control))
 		return 0; /* they can be added later */
-	if (draft->vm_count == 0) {
-		const struct config_where where = { .key = config_key(KEY_SOCKET)->name };
-
-		return config_key_refuse(draft->err, &where, KEY_SOCKET, NULL);
-	}
+	if (draft->vm_count == 0)
+		return refuse_none(draft);
 	for (size_t i = 0; i < draft->vm_count; i++) {
 		ret = check_vm(draft, &draft->vms[i]);
 		if (ret)

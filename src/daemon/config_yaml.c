@@ -250,11 +250,6 @@ static int read_vms(struct reader *reader)
 		if (ret)
 			break;
 	}
-	if (ret == 0 && reader->draft->vm_count == 0) {
-		const struct config_where where = here(reader, name);
-
-		return config_key_refuse(reader->draft->err, &where, KEY_VMS, "[]");
-	}
 	return ret;
 }
 

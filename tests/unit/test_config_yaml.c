@@ -69,6 +69,25 @@ static void test_default_limits(void **state)
 	release(&outcome);
 }
 
+/* Where a control socket lets VMs come later, the list may be empty. */
+static void test_no_vms(void **state)
+{
+	static const char text[] = "vms: []\ncontrol: c\n";
+	const char *const args[] = { "--config", FILE_NAME, "--control=d", NULL };
+	struct outcome outcome = load_file(text, strlen(text));
+
+	(void)state;
+	assert_string_equal(outcome.err, "");
+	assert_int_equal(outcome.config.vm_count, 0);
+	assert_string_equal(outcome.config.control, "c");
+	release(&outcome);
+	write_file("vms: []", strlen("vms: []"));
+	outcome = load(args);
+	assert_string_equal(outcome.err, "");
+	assert_int_equal(outcome.config.vm_count, 0);
+	release(&outcome);
+}
+
 static void test_good_files(void **state)
 {
 	(void)state;
@@ -263,6 +282,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_good_files),
+		cmocka_unit_test(test_no_vms),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_default_limits),
 		cmocka_unit_test(test_bad_files),
