@@ -5,6 +5,10 @@
  * r->desc is a table of descriptors in either format. The device sees it if the
  * ring is split; what it sees of a packed ring is r->ring, where chains of the
  * table are laid out.
+ *
+ * Under MemorySanitizer RX buffers hold bytes that nobody has written when the
+ * device gets them, so each byte of the length it tells must be one that it
+ * wrote, and one that it knew; beyond that length the buffer is as it was.
  */
 #ifndef FUZZ_DEVICE_RING_H
 #define FUZZ_DEVICE_RING_H
@@ -14,7 +18,41 @@
 #include "base/le.h"
 #include "device_world.h"
 
+#if defined(__has_feature)
+#if __has_feature(memory_sanitizer)
+#include <sanitizer/msan_interface.h>
+#define FUZZ_MSAN
+#endif
+#endif
+
 #define PACKED (UINT64_C(1) << VIRTIO_F_RING_PACKED_BIT)
+#define RX_FILL 0xa5
+
+/* An RX buffer's content before the device has it; a header of it looks wrong. */
+static inline void rx_prepare(uint8_t *memory, uint32_t bytes)
+{
+#ifdef FUZZ_MSAN
+	memset(memory, RX_FILL, bytes);
+	__msan_poison(memory, bytes);
+#else
+	memset(memory, RX_FILL, min_u32(44, bytes));
+#endif
+}
+
+/* What the device wrote to a part of an RX buffer, and what it left alone. */
+static inline void rx_check(uint8_t *memory, uint32_t written, uint32_t bytes)
+{
+#ifdef FUZZ_MSAN
+	__msan_check_mem_is_initialized(memory, written);
+	__msan_unpoison(memory + written, bytes - written);
+	for (uint32_t i = written; i < bytes; i++)
+		check(memory[i] == RX_FILL);
+#else
+	(void)memory;
+	(void)written;
+	(void)bytes;
+#endif
+}
 
 static inline void ring_reset(struct driver_ring *r)
 {
@@ -163,7 +201,7 @@ static inline bool ring_add(struct side *s, unsigned int index, const struct pie
 		if (pieces[i].content)
 			memcpy(s->memory + base + at * area, pieces[i].content, pieces[i].bytes);
 		else
-			memset(s->memory + base + at * area, 0xa5, min_u32(44, pieces[i].bytes));
+			rx_prepare(s->memory + base + at * area, pieces[i].bytes);
 		next = at;
 	}
 	r->chain[next] = count;
@@ -266,10 +304,11 @@ static inline uint32_t ring_read(const struct side *s, int head, uint8_t *out, u
 	uint16_t at = (uint16_t)head;
 	uint32_t done = 0;
 
-	for (uint8_t n = r->chain[head]; n > 0 && done < len; n--) {
+	for (uint8_t n = r->chain[head]; n > 0; n--) {
 		const uint8_t *d = r->desc + 16 * (size_t)at;
 		uint32_t part = min_u32(le32_load(d + 8), len - done);
 
+		rx_check(s->memory + le64_load(d), part, le32_load(d + 8));
 		memcpy(out + done, s->memory + le64_load(d), part);
 		done += part;
 		at = le16_load(d + 14);

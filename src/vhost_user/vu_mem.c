@@ -74,7 +74,7 @@ int vu_mem_map(const struct vu_region *wire, int fd, struct vu_mapping *mapping)
 	uint64_t alignment;
 	uint64_t skip;
 	uint64_t length;
-	struct statx st;
+	struct statx st = { 0 }; /* for MemorySanitizer, which does not know statx() */
 	void *base;
 	int ret;
 

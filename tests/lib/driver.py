@@ -20,6 +20,12 @@ from waiting import until
 MASK32 = 0xFFFFFFFF
 DEFAULT_BUF_ALLOC = 256 * 1024
 EVENT_BUFS = 8
+POISON = b"\xa5" * 8192
+
+
+def poison(size):
+    """What an RX buffer holds before the device writes to it."""
+    return POISON[:size] if size <= len(POISON) else b"\xa5" * size
 
 
 class Guest:
@@ -64,6 +70,7 @@ class Guest:
         self.tx_waiting = deque()
         self.rx_packets = 0
         self.rx_posted = 0
+        self.rx_untouched = 0  # bytes of used buffers that the device did not write
         self._pumping = False
 
     def close(self):
@@ -106,9 +113,8 @@ class Guest:
     def post_rx(self, shape):
         """Make one RX buffer of these descriptor sizes available (unpublished)."""
         bufs = [(self.mem.alloc(size), size, True) for size in shape]
-        poison = b"\xa5" * HEADER_SIZE
         for gpa, size, _ in bufs:  # an unwritten header must not look like one
-            self.mem.write(gpa, poison[:size])
+            self.mem.write(gpa, poison(size))
         self.rx.add(bufs, bufs, self.indirect)
         self.rx_posted += 1
 
@@ -135,7 +141,11 @@ class Guest:
         assert used <= total, f"used length {used} of a buffer of {total}"
         raw = b""
         for gpa, size, _ in bufs:
-            raw += self.mem.read(gpa, min(size, used - len(raw)))
+            part = min(size, used - len(raw))
+            raw += self.mem.read(gpa, part)
+            rest = self.mem.read(gpa + part, size - part)
+            assert rest == poison(size - part), f"written beyond the used length {used}"
+            self.rx_untouched += size - part
             self.mem.free(gpa, size)
         self.rx_posted -= 1
         return raw

@@ -206,6 +206,18 @@ def test_rx_buffers_of_mixed_shapes(daemon, start_vm, pattern):
     assert stream([(host, data, sock), (sock, data, host)], 20) == [data, data]
 
 
+def test_bytes_beyond_the_used_length(daemon, start_vm, pattern):
+    """Of each buffer the device writes what it says it wrote: the driver compares the rest."""
+    guest = start_vm(daemon, rx_shape=[(65536,), (20, 4096, 9000), (44, 1), (3776,)]).guest
+    listener = gsocket.Listener(guest, 50)
+    host, sock = daemon.connect(50), listener.accept()
+    before = guest.rx_untouched
+    for size in (1, 2, 43, 44, 45, 1000, 4096, 5000):
+        data = pattern(size)
+        assert stream([(host, data, sock), (sock, data, host)]) == [data, data]
+    assert guest.rx_untouched - before > 8 * 1000
+
+
 def test_rx_buffers_for_control_packets_only(daemon, start_vm):
     """44 bytes hold a header; that is enough to come and go."""
     guest = start_vm(daemon, rx_shape=(44,)).guest
