@@ -29,13 +29,16 @@ class GuestSocket(Flow):
 
     count_packets: refuse what newer kernels refuse, too many queued packets.
     drain_update: tell consumption whenever the queue is empty (kernel 6.10+).
+    volunteer: tell it at all unless asked; drivers other than Linux's may not.
     """
 
     def __init__(self, guest, local_port, peer_port, peer_cid=HOST_CID,
-                 buf_alloc=DEFAULT_BUF_ALLOC, count_packets=False, drain_update=True):
+                 buf_alloc=DEFAULT_BUF_ALLOC, count_packets=False, drain_update=True,
+                 volunteer=True):
         super().__init__(guest, local_port, peer_port, peer_cid, buf_alloc)
         self.count_packets = count_packets
         self.drain_update = drain_update
+        self.volunteer = volunteer
         self.state = CONNECTING
         self.reset = False
         self.peer_shut = 0
@@ -112,7 +115,8 @@ class GuestSocket(Flow):
         if out and self.state == ESTABLISHED:
             left = self.buf_alloc - (self.fwd_cnt - self.told)
             drained = self.drain_update and not self.queue
-            if self.fwd_cnt != self.told and (left < UPDATE_BELOW or drained):
+            due = self.fwd_cnt != self.told and (left < UPDATE_BELOW or drained)
+            if due and self.volunteer:
                 self.tx(OP_CREDIT_UPDATE)
             self._end_if_done()
         return bytes(out)
