@@ -8,6 +8,7 @@ packet received is checked against what a device may ever send.
 
 from collections import deque
 
+import tally
 import waiting
 from guestmem import GuestMemory
 from packedqueue import PackedVirtqueue
@@ -260,6 +261,7 @@ class Guest:
             if len(self.tx.free) < (1 if indirect else len(sizes)):
                 break
             self.tx_waiting.popleft()
+            tally.add("packets")
             kick |= wants_kick
             bufs, done = [], 0
             for size in sizes:

@@ -4,6 +4,7 @@
 import os
 import socket
 
+import tally
 import waiting
 from vhost_user import connect_unix
 from waiting import until
@@ -150,11 +151,13 @@ class HostListener:
 
 def dial(uds_path):
     """A client of the daemon that has not said anything yet."""
+    tally.add("clients")
     return HostSocket(connect_unix(uds_path))
 
 
 def dial_seqpacket(uds_path):
     """The same by records."""
+    tally.add("clients")
     return HostSocket(connect_unix(uds_path + "_seqpacket", kind=socket.SOCK_SEQPACKET))
 
 
@@ -187,4 +190,5 @@ def stream(pairs, timeout=waiting.DEFAULT_TIMEOUT):
         return not busy
     until(step, lambda: f"transfers, {[len(item[4]) for item in state]} bytes done", timeout,
           [item[3] for item in state if isinstance(item[3], HostSocket)])
+    tally.add("bytes compared", sum(len(item[4]) for item in state))
     return [bytes(item[4]) for item in state]

@@ -148,6 +148,7 @@ static void test_model(void **state)
 
 	(void)state;
 	assert_non_null(m);
+	figure(3000, "steps");
 	for (int i = 0; i < 3000; i++) {
 		model_step(&rng, &b, m);
 		check_content(&b, m->bytes, m->length);

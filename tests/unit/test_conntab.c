@@ -128,6 +128,7 @@ static void test_model(void **state)
 	conntab_init(&tab, sizeof(struct element), MAX, rng_next(&rng));
 	for (uint32_t i = 0; i < 200000; i++)
 		step(&tab, &model, (uint32_t)(rng_next(&rng) % (KEYS * KEYS)));
+	figure(200000, "steps");
 	conntab_each(&tab, count_one, &seen);
 	assert_int_equal(seen, model.count);
 	for (uint32_t key = 0; key < KEYS * KEYS; key++) {

@@ -203,6 +203,7 @@ static void test_model(void **state)
 			assert_int_equal(c.packets, 0);
 		}
 	}
+	figure(300000, "steps");
 }
 
 int main(void)

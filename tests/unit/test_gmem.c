@@ -338,6 +338,7 @@ static void test_model(void **state)
 		}
 		assert_null(gmem.regions);
 	}
+	figure(300, "tables");
 }
 
 int main(void)

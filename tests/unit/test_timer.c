@@ -126,6 +126,7 @@ static void test_model(void **state)
 	}
 	timer_heap_fini(&heap);
 	free(m);
+	figure(20000, "steps");
 }
 
 int main(void)

@@ -258,6 +258,8 @@ static void test_bad_chains(void **state)
 	check_all_bad(bad_split, array_size(bad_split), 0);
 	check_all_bad(bad_chains, array_size(bad_chains), PACKED);
 	check_all_bad(bad_packed, array_size(bad_packed), PACKED);
+	figure(2 * array_size(bad_chains) + array_size(bad_split) + array_size(bad_packed),
+	       "bad chains");
 }
 
 /* The pieces themselves, in order. */

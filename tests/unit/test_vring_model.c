@@ -10,6 +10,9 @@
  */
 #include "vring_model.h"
 
+#define ROUNDS 4u
+#define STEPS 5000u
+
 static void device_pop(struct model *m)
 {
 	struct vring_chain chain;
@@ -233,8 +236,8 @@ static void run_model(struct rng *rng, uint32_t size, uint64_t features)
 		m.free[m.n_free] = (uint16_t)m.n_free;
 		m.n_free++;
 	}
-	for (int round = 0; round < 4; round++) {
-		for (int i = 0; i < 5000; i++)
+	for (unsigned int round = 0; round < ROUNDS; round++) {
+		for (unsigned int i = 0; i < STEPS; i++)
 			step(&m);
 		drain(&m);
 	}
@@ -259,6 +262,7 @@ static void test_split(void **state)
 		run_model(&rng, sizes[i], empty);
 		run_model(&rng, sizes[i], event | empty);
 	}
+	figure(array_size(sizes) * 4 * ROUNDS * STEPS, "steps");
 }
 
 static void test_packed(void **state)
@@ -273,6 +277,7 @@ static void test_packed(void **state)
 		run_model(&rng, sizes[i], PACKED);
 		run_model(&rng, sizes[i], PACKED | bit64(VIRTIO_F_EVENT_IDX_BIT));
 	}
+	figure(array_size(sizes) * 2 * ROUNDS * STEPS, "steps");
 }
 
 int main(void)

@@ -11,6 +11,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import control  # noqa: E402
 import gsocket  # noqa: E402
+import tally  # noqa: E402
 import waiting  # noqa: E402
 from daemon import Daemon  # noqa: E402
 from vm import Vm  # noqa: E402
@@ -22,6 +23,14 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     if call.when == "call":
         item.failed_in_call = outcome.get_result().failed
+
+
+@pytest.fixture(autouse=True)
+def tallied(request):
+    """Each test's record says how much it tried."""
+    tally.take()
+    yield
+    request.node.user_properties += sorted(tally.take().items())
 
 
 @pytest.fixture
