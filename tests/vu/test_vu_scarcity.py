@@ -91,6 +91,21 @@ def test_observers_wait(start_controlled, tmp_path, others):
     late.close()
 
 
+def test_added_vm_leaves_nothing(start_controlled, tmp_path):
+    """when there is no descriptor for its sockets."""
+    daemon, ctl = start_controlled()
+    before = sorted(os.listdir(tmp_path))
+    text = f"guest-cid=9,socket={tmp_path}/s9,uds-path={tmp_path}/u9"
+    with no_descriptors(daemon):
+        for _ in range(3):
+            with pytest.raises(control.Failure, match="limit: "):
+                ctl.call("add", vm=text)
+            assert sorted(os.listdir(tmp_path)) == before
+    ctl.call("add", vm=text)
+    ctl.call("remove", cid=9)
+    assert sorted(os.listdir(tmp_path)) == before
+
+
 def test_guest_is_refused(daemon, guest, live):
     door = daemon.listen(80)
     with no_descriptors(daemon):
