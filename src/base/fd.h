@@ -41,8 +41,9 @@ int fd_set_nonblocking(int fd) must_use;
  *
  * Return: bytes (0 at end of file), -EAGAIN, -EPROTO when more descriptors
  *         came than fit, -EMFILE when this process has no room for them, other
- *         -errno. On an error every descriptor is closed and *@n_fds is 0; the
- *         bytes that came with them are lost, so end the connection.
+ *         -errno. On an error every descriptor is closed and *@n_fds is 0. The
+ *         bytes that came with them are lost, so end the connection; after
+ *         -EMFILE they are in @buf.
  */
 ssize_t fd_recv(int sock, void *buf, size_t len, int *fds, size_t max_fds, size_t *n_fds) must_use;
 

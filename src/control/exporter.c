@@ -7,12 +7,15 @@
 
 #include <errno.h>
 #include <microhttpd.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 
 #include "base/fd.h"
 #include "base/log.h"
+
+#define ACCEPT_PAUSE_MS 100u
 
 #define TYPE_OPENMETRICS "application/openmetrics-text; version=1.0.0; charset=utf-8"
 #define TYPE_PROMETHEUS "text/plain; version=0.0.4; charset=utf-8"
@@ -39,6 +42,22 @@ static unsigned int count_clients(struct exporter *exporter)
 	return info != NULL ? info->num_connections : 0;
 }
 
+/* Without descriptors the library leaves a client where it is, and watches on if it has
+ * no other: its epoll descriptor would wake us for ever. */
+static bool cannot_accept(struct exporter *exporter)
+{
+	struct pollfd listener = { .fd = exporter->listen_fd, .events = POLLIN };
+
+	return count_clients(exporter) == 0 && poll(&listener, 1, 0) == 1;
+}
+
+static void pause_accepting(struct exporter *exporter)
+{
+	/* the timer first: a listener that nothing would wake again were lost */
+	if (loop_arm(exporter->loop, &exporter->timeout, ACCEPT_PAUSE_MS) == 0)
+		(void)!loop_modify(exporter->loop, &exporter->source, 0);
+}
+
 /* At its limit the library does not watch the listening socket, and begins to watch
  * it again only when it is run after a client has gone. */
 static void run(struct exporter *exporter)
@@ -49,7 +68,10 @@ static void run(struct exporter *exporter)
 		before = count_clients(exporter);
 		(void)MHD_run(exporter->http);
 	} while (count_clients(exporter) < before);
-	arm(exporter);
+	if (cannot_accept(exporter))
+		pause_accepting(exporter);
+	else
+		arm(exporter);
 }
 
 static void on_event(struct loop_source *source, uint32_t events)
@@ -60,7 +82,12 @@ static void on_event(struct loop_source *source, uint32_t events)
 
 static void on_timeout(struct timer *timer)
 {
-	run(container_of(timer, struct exporter, timeout));
+	struct exporter *exporter = container_of(timer, struct exporter, timeout);
+
+	if (loop_modify(exporter->loop, &exporter->source, EPOLLIN) < 0)
+		(void)!loop_arm(exporter->loop, timer, ACCEPT_PAUSE_MS);
+	else
+		run(exporter);
 }
 
 static enum MHD_Result answer(struct MHD_Connection *connection, unsigned int status,
@@ -142,6 +169,7 @@ int exporter_open(struct exporter *exporter, struct loop *loop, int fd,
 	exporter->ctx = ctx;
 	exporter->source.on_event = on_event;
 	exporter->source.fd = -1;
+	exporter->listen_fd = fd;
 	exporter->timeout.on_expire = on_timeout;
 	exporter->http = MHD_start_daemon(
 		MHD_USE_EPOLL | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, exporter,

@@ -31,6 +31,7 @@ struct exporter_ops {
 /** Zero-initialised is closed. */
 struct exporter {
 	struct MHD_Daemon *http;
+	int listen_fd; /* the library's */
 	struct loop *loop;
 	struct loop_source source;
 	struct timer timeout;

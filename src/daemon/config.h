@@ -184,6 +184,9 @@ bool config_same_vm(const struct vm_config *a, const struct vm_config *b) must_u
 /** Whether they are in the same groups, in any order. */
 bool config_same_groups(const struct vm_config *a, const struct vm_config *b) must_use;
 
+/** Whether the guest of @vm, by connecting to a port, would reach a socket at @path. */
+bool config_reaches(const struct vm_config *vm, const char *path) must_use;
+
 /** Whether two guests share a group; both validated. */
 bool config_share_group(const struct vm_config *a, const struct vm_config *b) must_use;
 

@@ -19,6 +19,8 @@
 
 #define NAME_ROOM 64u
 #define NUMBER_ROOM 16u
+/* a Unix socket's, with room to spare */
+#define PATH_ROOM 128u
 /* "4294967295", the longest port */
 #define MAX_PORT_DIGITS 10u
 
@@ -217,6 +219,19 @@ static size_t length_without_port(const char *path)
 	if ((mark[1] == '0' && digits > 1) || strtoull(mark + 1, NULL, 10) > UINT32_MAX)
 		return 0;
 	return (size_t)(mark - path);
+}
+
+bool config_reaches(const struct vm_config *vm, const char *path)
+{
+	size_t len = length_without_port(path);
+	char stem[PATH_ROOM];
+
+	/* nobody can listen at a longer one */
+	if (!vm->uds_path || len == 0 || len >= sizeof(stem))
+		return false;
+	memcpy(stem, path, len);
+	stem[len] = '\0';
+	return compare_path_text(stem, vm->uds_path) == 0;
 }
 
 static int check_port_paths(const struct config_draft *draft, const struct use *uses, size_t count)

@@ -161,9 +161,15 @@ static int borrow(struct config_draft *draft, const struct vm_config *const *vms
 
 int config_check_vms(const struct vm_config *const *vms, size_t count, FILE *err)
 {
+	const struct config_where where = { 0 };
 	struct config_draft draft = { .err = err };
-	int ret = count > 0 ? borrow(&draft, vms, count, 0) : 0;
+	int ret = 0;
 
+	if (count > CONFIG_MAX_VMS)
+		return config_report(err, &where, NULL, "expected at most %u VMs, would be %zu",
+				     CONFIG_MAX_VMS, count);
+	if (count > 0)
+		ret = borrow(&draft, vms, count, 0);
 	if (ret == 0 && count > 0)
 		ret = config_check(&draft);
 	free(draft.vms);

@@ -149,6 +149,16 @@ static int publish_and_start(struct manager *manager, struct vm *vm, char *why)
 	return call.err;
 }
 
+/* Guests ask nothing of the daemon itself. */
+static int check_reach(const struct vm_config *config, const char *path, const char *what,
+		       char *why)
+{
+	if (path == NULL || !config_reaches(config, path))
+		return 0;
+	snprintf(why, VM_WHY_BYTES, "uds-path with '_PORT' would be the socket of --%s", what);
+	return -EEXIST;
+}
+
 /* Return: 0, or -errno with @why. */
 static int admit(struct manager *manager, const struct vm_config *config,
 		 struct bounds_grant *grant, char *why)
@@ -164,6 +174,11 @@ static int admit(struct manager *manager, const struct vm_config *config,
 			 "forward-cid: the sandbox allows it only if a VM had it at the start");
 		return -EPERM;
 	}
+	err = check_reach(config, manager->control, "control", why);
+	if (err == 0)
+		err = check_reach(config, manager->metrics, "metrics", why);
+	if (err < 0)
+		return err;
 	err = bounds_admit(&manager->bounds, config, !manager->runs, grant);
 	if (err < 0)
 		snprintf(why, VM_WHY_BYTES, "no open files are left for another VM");

@@ -32,6 +32,8 @@ struct manager {
 	bool has_file;             /* to be read again */
 	bool runs;                 /* the configuration's VMs are made */
 	bool may_forward;          /* AF_VSOCK sockets can be made */
+	const char *control;       /* path of that socket, or NULL */
+	const char *metrics;       /* likewise */
 	enum log_level file_level; /* as the configuration said last */
 };
 
@@ -45,7 +47,8 @@ size_t manager_count(const struct manager *manager) must_use;
  *
  * The one way a VM comes to be, at start as later.
  *
- * Return: 0; -EEXIST: this CID is taken; -ENFILE: as bounds_admit(); -EPERM: it
+ * Return: 0; -EEXIST: this CID is taken, or its guest would reach a socket that is
+ * not for guests; -ENFILE: as bounds_admit(); -EPERM: it
  * forwards, and the sandbox has no such sockets; -errno as vm_new()
  */
 int manager_add(struct manager *manager, const struct vm_config *config, bool from_file, char *why)

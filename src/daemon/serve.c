@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/fault.h"
@@ -172,6 +173,17 @@ static int make_workers(struct server *server)
 	return 0;
 }
 
+/* NULL: there is none, or it is no Unix socket. */
+static const char *path_of_metrics(const struct config *config)
+{
+	struct config_endpoint endpoint;
+
+	if (config->metrics == NULL || config_parse_endpoint(&endpoint, config->metrics) < 0 ||
+	    endpoint.sa.sa_family != AF_UNIX)
+		return NULL;
+	return strchr(config->metrics, ':') + 1;
+}
+
 static int make_vms(struct server *server)
 {
 	const struct config *config = server->config;
@@ -180,6 +192,8 @@ static int make_vms(struct server *server)
 
 	bounds_init(&manager->bounds, config, may_grow(config));
 	manager->may_forward = server->plan.vsock || server->plan.mode == SANDBOX_NONE;
+	manager->control = config->control;
+	manager->metrics = path_of_metrics(config);
 	manager->set.broker = &server->broker;
 	manager->set.peers.uids = config->security.allow_uids;
 	manager->set.peers.count = config->security.allow_uid_count;

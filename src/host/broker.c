@@ -124,13 +124,25 @@ void broker_stop(struct broker *broker)
 	broker->pid = 0;
 }
 
+static void forget(struct broker *broker, uint32_t id)
+{
+	const struct broker_request request = { .op = BROKER_UNLISTEN, .id = id };
+	struct broker_reply reply;
+	int none;
+
+	(void)!ask(broker, &request, &reply, &none);
+}
+
 static int ask_to_listen(struct broker *broker, struct unix_listener *listener, enum broker_op op,
 			 const char *path, int type)
 {
-	struct broker_reply reply = { 0 };
+	struct broker_reply reply = { .err = -EPROTO };
 	int fd = -1;
 	int err = ask_path(broker, op, path, type, &reply, &fd);
 
+	/* it was made, and there is no room for it here */
+	if (err == -EMFILE && reply.err == 0)
+		forget(broker, reply.id);
 	*listener = (struct unix_listener){ .fd = -1, .dir_fd = -1 };
 	if (err == 0 && fd < 0)
 		err = -EPROTO;
@@ -159,17 +171,13 @@ int broker_listen_private(struct broker *broker, struct unix_listener *listener,
 
 void broker_unlisten(struct broker *broker, struct unix_listener *listener)
 {
-	struct broker_request request = { .op = BROKER_UNLISTEN, .id = listener->id };
-	struct broker_reply reply;
-	int none;
-
 	if (listener->fd < 0)
 		return;
 	if (broker->pid == 0) {
 		unix_listener_close(listener);
 		return;
 	}
-	(void)!ask(broker, &request, &reply, &none);
+	forget(broker, listener->id);
 	fd_close(&listener->fd);
 }
 
@@ -191,7 +199,7 @@ int broker_open_config(struct broker *broker)
 	if (broker->params.config_file == NULL)
 		return -ENOENT;
 	if (broker->pid == 0)
-		fd = open(broker->params.config_file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+		fd = open(broker->params.config_file, BROKER_CONFIG_FLAGS);
 	if (broker->pid == 0)
 		return fd < 0 ? -errno : fd;
 	err = ask(broker, &request, &reply, &fd);

@@ -8,6 +8,7 @@
 #ifndef HOST_BROKER_PRIVATE_H
 #define HOST_BROKER_PRIVATE_H
 
+#include <fcntl.h>
 #include <stdint.h>
 
 #include "base/compiler.h"
@@ -29,6 +30,9 @@ enum broker_op {
 	{                                         \
 		.mode = 0600, .group = (gid_t)-1, \
 	}
+
+/* Of the configuration file: whoever serves does not wait for the writer of a FIFO. */
+#define BROKER_CONFIG_FLAGS (O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)
 
 /** On the main channel, of which there is one. */
 struct broker_request {

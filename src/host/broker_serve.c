@@ -219,7 +219,7 @@ static int open_config(const struct server *server)
 
 	if (server->params->config_file == NULL)
 		return -ENOENT;
-	fd = open(server->params->config_file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	fd = open(server->params->config_file, BROKER_CONFIG_FLAGS);
 	return fd < 0 ? -errno : fd;
 }
 

@@ -130,6 +130,25 @@ def test_reload(start):
         program.stop()
 
 
+@pytest.mark.parametrize("mode", ["auto", "none"])
+def test_reload_of_a_fifo(mode):
+    """Nobody waits for its writer: VMs can still come, guests can still reach the host."""
+    with Filed(VMS + item(3), "--control", "ctl", f"--sandbox={mode}") as program:
+        client = Client(program)
+        path = os.path.join(program.dir, "file")
+        os.unlink(path)
+        os.mkfifo(path)
+        for writers in (0, 1):
+            ends = [os.open(path, os.O_RDWR) for _ in range(writers)]
+            assert client.ask("reload")["error"]["code"] == "invalid"
+            for fd in ends:
+                os.close(fd)
+        os.unlink(path)
+        program.write(VMS + item(3) + item(4))
+        assert client.call("reload")["added"] == [4]
+        program.stop()
+
+
 @pytest.mark.parametrize("start", STARTS)
 def test_hangup(start):
     args, before = STARTS[start]

@@ -89,6 +89,25 @@ static void test_refused_beside_another(void **state)
 	config_free_vm(other);
 }
 
+/* As when a file comes to VMs that were added. */
+static void test_too_many_together(void **state)
+{
+	static const struct vm_config *many[CONFIG_MAX_VMS + 1];
+	struct vm_config *vm = vm_of(A);
+	char *text = NULL;
+	size_t size = 0;
+	FILE *err = open_memstream(&text, &size);
+
+	(void)state;
+	for (size_t i = 0; i < array_size(many); i++)
+		many[i] = vm;
+	assert_int_equal(config_check_vms(many, array_size(many), err), -EINVAL);
+	fclose(err);
+	assert_non_null(strstr(text, "at most 4096 VMs"));
+	free(text);
+	config_free_vm(vm);
+}
+
 static void test_check_together(void **state)
 {
 	struct vm_config *a = vm_of(A);
@@ -159,6 +178,7 @@ int main(void)
 		cmocka_unit_test(test_parse),
 		cmocka_unit_test(test_refused_alone),
 		cmocka_unit_test(test_refused_beside_another),
+		cmocka_unit_test(test_too_many_together),
 		cmocka_unit_test(test_check_together),
 		cmocka_unit_test(test_copies_are_the_same),
 		cmocka_unit_test(test_other_groups),

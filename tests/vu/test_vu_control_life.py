@@ -9,7 +9,7 @@ import pytest
 
 import gsocket
 from control import Control, Failure, options, path_of
-from daemon import VmPaths
+from daemon import Daemon, VmPaths
 from hostsock import stream
 from vm import Vm
 from vsockpkt import OP_REQUEST, OP_RESPONSE, OP_RST, OP_RW
@@ -200,6 +200,24 @@ def test_cids_and_paths_are_unique(controlled):
     # nothing of the failures is left behind
     assert ctl.call("add", vm=f"guest-cid=9,socket={free.socket},uds-path={free.uds}")
     assert ctl.call("remove", cid=9) == {}
+
+
+@pytest.mark.parametrize("option, prefix", [("control", ""), ("metrics", "unix:")])
+def test_no_guest_reaches_the_sockets_of_the_daemon(start_daemon, tmp_path, option, prefix):
+    """A port of a guest is no way to the control socket; as the broker's it would be welcome."""
+    here = str(tmp_path)
+    args = ["--" + option, f"{prefix}{here}/vm9.vsock_80", *(options(here) * (option == "metrics"))]
+    daemon = start_daemon(args=args, directory=here)
+    ctl = Control(f"{here}/vm9.vsock_80" if option == "control" else path_of(daemon))
+    with pytest.raises(Failure) as failure:
+        ctl.call("add", vm=f"guest-cid=9,socket={here}/s9,uds-path={here}//vm9.vsock")
+    assert failure.value.code == "exists" and option in failure.value.message
+    ctl.call("add", vm=f"guest-cid=9,socket={here}/s9,uds-path={here}/vm9.vsock_8")
+    ctl.call("remove", cid=9)
+    ctl.close()
+    late = Daemon(cids=(9,), args=args, directory=here, start=False)
+    assert late.spawn().wait(30) == 1
+    assert f"VM 9: uds-path with '_PORT' would be the socket of --{option}" in late.stderr()
 
 
 def test_groups(controlled, start_vm, pattern):

@@ -8,14 +8,17 @@ import struct
 
 import pytest
 
+import control
 import gsocket
 import waiting
 from guestmem import REGION, Region
-from hostsock import assert_live
+from hostsock import HostSocket, assert_live
 import vhost_user as vu
 from vhost_user import Closed, FrontEnd, Nack, connect_unix
 from vsockpkt import OP_REQUEST, OP_RESPONSE, OP_RST
 from waiting import until
+
+ASK = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @contextlib.contextmanager
@@ -62,6 +65,45 @@ def test_front_ends_wait(start_daemon, start_vm):
             assert_idle(daemon)
             assert_live(pair)
     start_vm(daemon, 3).guest.sync()
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_observers_wait(start_controlled, tmp_path, others):
+    """Clients of the control socket and of metrics, whether others are there or not."""
+    path = str(tmp_path / "http")
+    daemon, ctl = start_controlled(args=["--metrics", f"unix:{path}"])
+    early = [HostSocket(connect_unix(path)) for _ in range(others)]
+    for sock in early:
+        sock.send_all(ASK)
+        sock.recv_line()
+    with no_descriptors(daemon):
+        http = HostSocket(connect_unix(path))
+        http.send_all(ASK)
+        late = HostSocket(connect_unix(control.path_of(daemon)))
+        assert_idle(daemon)
+        assert http.is_quiet() and late.is_quiet()
+        ctl.call("list")
+    for sock in early:
+        sock.close()
+    assert http.recv_line().startswith(b"HTTP/1.1 200 ")
+    assert b"hello" in late.recv_line()
+    http.close()
+    late.close()
+
+
+def test_added_vm_leaves_nothing(start_controlled, tmp_path):
+    """when there is no descriptor for its sockets."""
+    daemon, ctl = start_controlled()
+    before = sorted(os.listdir(tmp_path))
+    text = f"guest-cid=9,socket={tmp_path}/s9,uds-path={tmp_path}/u9"
+    with no_descriptors(daemon):
+        for _ in range(3):
+            with pytest.raises(control.Failure, match="limit: "):
+                ctl.call("add", vm=text)
+            assert sorted(os.listdir(tmp_path)) == before
+    ctl.call("add", vm=text)
+    ctl.call("remove", cid=9)
+    assert sorted(os.listdir(tmp_path)) == before
 
 
 def test_guest_is_refused(daemon, guest, live):
