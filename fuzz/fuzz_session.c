@@ -104,6 +104,7 @@ static void ring_kicked(void *ctx, unsigned int index)
 	for (int i = 0; i < MAX_CHAINS && vring_pop(vr, &chain, iov, VRING_MAX_PIECES) == 1; i++) {
 		for (uint32_t k = 0; k < chain.writable; k++)
 			memset(iov[chain.readable + k].iov_base, 0x5a, 1);
+		vring_wrote(vr, iov + chain.readable, chain.writable, chain.writable);
 		vring_push(vr, chain.head, 0);
 	}
 	if (vring_publish(vr))
@@ -190,11 +191,11 @@ static void add_addresses(struct message *m, uint8_t ring, uint8_t place)
 {
 	uint64_t base = UVA + ((uint64_t)(place & 7) << 12);
 
-	add_u64(m, ring % VU_MAX_RINGS);
+	add_u64(m, ring % VU_MAX_RINGS | (uint64_t)(place >> 7) << 32);
 	add_u64(m, base);
 	add_u64(m, base + 0x2000 + (place >> 3 & 1) * 2);
 	add_u64(m, base + 0x1000);
-	add_u64(m, 0);
+	add_u64(m, (uint64_t)place << 12);
 }
 
 /* A payload that is about right for its request. */
@@ -245,10 +246,19 @@ static void make_sense(const struct rig *r, struct message *m, uint32_t request,
 		break;
 	case VU_SET_FEATURES:
 		add_u64(m, (a & FOR_PACKED ? ops.features : ops.features & ~PACKED) |
-				   (uint64_t)(a & 1) << VU_F_PROTOCOL_FEATURES_BIT);
+				   (uint64_t)(a & 1) << VU_F_PROTOCOL_FEATURES_BIT |
+				   (uint64_t)(a >> 1 & 1) << VU_F_LOG_ALL_BIT);
 		break;
 	case VU_SET_PROTOCOL_FEATURES:
 		add_u64(m, a & 1 ? 0x8209 : 0);
+		break;
+	case VU_SET_LOG_BASE: /* in the guest's memory: nobody has another file */
+		add_u64(m, (uint64_t)a << (b & 7));
+		add_u64(m, (uint64_t)(b >> 3) << 10);
+		add_fd(r, m, 0);
+		break;
+	case VU_SET_LOG_FD:
+		add_fd(r, m, 1);
 		break;
 	case VU_GET_CONFIG:
 		add_u64(m, a | (uint64_t)b << 32);

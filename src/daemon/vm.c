@@ -258,6 +258,8 @@ static void run(struct loop_task *task)
 
 	if (device_run_rx(&vm->device))
 		more = true;
+	if (vm->session != NULL)
+		vu_session_signal_log(vm->session);
 	if (vm->session != NULL && vu_session_memory_lost(vm->session))
 		session_closed(vm, "it truncated the guest's memory");
 	else if (more)

@@ -6,7 +6,8 @@
  * Private to vhost_user/ and its tests; everybody else includes vu_session.h.
  *
  * vu_session.c receives, replies and ends; vu_request.c gives each request its
- * meaning; vu_ring.c starts and stops rings; vu_mem.c maps memory.
+ * meaning; vu_ring.c starts and stops rings; vu_mem.c maps memory; vu_log.c
+ * says where written pages are logged.
  */
 #ifndef VHOST_USER_VU_INTERNAL_H
 #define VHOST_USER_VU_INTERNAL_H
@@ -59,7 +60,10 @@ struct vu_ring {
 
 struct vu_session {
 	struct vu_ring rings[VU_MAX_RINGS];
-	struct vu_mem mem; /* changed under ops->lock() only */
+	struct vu_mem mem;            /* changed under ops->lock() only */
+	struct vu_mapping log_memory; /* likewise; base NULL: no log was given */
+	struct dirty_log log;         /* likewise; in log_memory */
+	int log_fd;                   /* likewise; signalled when pages were logged, or -1 */
 
 	const struct vu_device_ops *ops;
 	void *ctx;
@@ -149,6 +153,21 @@ bool vu_ring_uses(const struct vu_ring *ring, const struct vu_mapping *mapping) 
 
 /** Back to the state after vu_ring_init(), but for call and error descriptors. */
 void vu_ring_reset(struct vu_ring *ring);
+
+/* vu_log.c */
+
+/** Tell @ring, just started, what to log. Between ops->lock() and ops->unlock(). */
+void vu_log_attach(struct vu_ring *ring);
+
+/** The same for all rings after features or ring flags changed; takes the lock. */
+void vu_log_settle(struct vu_session *session);
+
+/** Forget the log; legal without one. */
+void vu_log_fini(struct vu_session *session);
+
+/** The requests of this name, as in vu_handle(). */
+enum vu_outcome vu_set_log_base(struct vu_session *session, const struct vu_msg *msg) must_use;
+enum vu_outcome vu_set_log_fd(struct vu_session *session, const struct vu_msg *msg) must_use;
 
 /** Pause and close everything. */
 void vu_ring_fini(struct vu_ring *ring);

@@ -26,6 +26,7 @@ enum vu_shape {
 	VU_SHAPE_TABLE,
 	VU_SHAPE_REGION,
 	VU_SHAPE_CONFIG,
+	VU_SHAPE_LOG,
 };
 
 /** Whether a reply is due. */
@@ -61,8 +62,9 @@ static const struct vu_row vu_rows[VU_REQUEST_COUNT] = {
 	VU_ROW(RESET_OWNER, 0, 0, 0, 0, EMPTY, ACK),
 	VU_ROW(SET_MEM_TABLE, VU_TABLE_BYTES(1), VU_TABLE_BYTES(VU_TABLE_MAX_REGIONS), 1,
 	       VU_TABLE_MAX_REGIONS, TABLE, ACK),
-	VU_UNUSED(SET_LOG_BASE),
-	VU_UNUSED(SET_LOG_FD),
+	/* Answered in any case; need_reply says by what (vu_log.c). */
+	VU_ROW(SET_LOG_BASE, VU_LOG_BYTES, VU_LOG_BYTES, 1, 1, LOG, ACK),
+	VU_ROW(SET_LOG_FD, 0, 0, 1, 1, EMPTY, ACK),
 	VU_ROW(SET_VRING_NUM, VU_STATE_BYTES, VU_STATE_BYTES, 0, 0, RING_STATE, ACK),
 	VU_ROW(SET_VRING_ADDR, VU_ADDR_BYTES, VU_ADDR_BYTES, 0, 0, RING_ADDR, ACK),
 	VU_ROW(SET_VRING_BASE, VU_STATE_BYTES, VU_STATE_BYTES, 0, 0, RING_STATE, ACK),
@@ -171,11 +173,12 @@ static enum vu_verdict vu_parse_state(const uint8_t *payload, uint32_t n_rings, 
 
 static enum vu_verdict vu_parse_addr(const uint8_t *payload, uint32_t n_rings, struct vu_msg *msg)
 {
-	/* Flags and log address belong to dirty logging, which is not offered. */
 	msg->ring = vu_load32(payload);
+	msg->addr.flags = vu_load32(payload + 4);
 	msg->addr.desc = vu_load64(payload + 8);
 	msg->addr.used = vu_load64(payload + 16);
 	msg->addr.avail = vu_load64(payload + 24);
+	msg->addr.log = vu_load64(payload + 32);
 	return msg->ring < n_rings ? VU_MSG_OK : VU_MSG_BAD_RING;
 }
 
@@ -249,6 +252,10 @@ static enum vu_verdict vu_parse_payload(enum vu_shape shape, const uint8_t *payl
 		return VU_MSG_OK;
 	case VU_SHAPE_CONFIG:
 		return vu_parse_config(payload, bytes, msg);
+	case VU_SHAPE_LOG:
+		msg->regions[0].size = vu_load64(payload);
+		msg->regions[0].mmap_offset = vu_load64(payload + 8);
+		return VU_MSG_OK;
 	}
 	return VU_MSG_NOT_OFFERED;
 }

@@ -50,9 +50,12 @@ struct vu_ring_addr {
 	uint64_t desc;
 	uint64_t used;
 	uint64_t avail;
+	uint64_t log;   /* guest address of used, for the log; if asked for in flags */
+	uint32_t flags; /* VU_RING_ADDR_F_* */
 };
 
-/** A memory region as it was sent: nothing about it is checked. */
+/** A memory region as it was sent: nothing about it is checked. SET_LOG_BASE fills
+ *  size and mmap_offset of one. */
 struct vu_region {
 	uint64_t gpa;
 	uint64_t size; /* bytes */

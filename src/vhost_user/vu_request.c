@@ -27,10 +27,10 @@
 #include "virtio/ring_spec.h"
 
 /** All protocol features offered; front-ends acknowledge some of them. */
-#define VU_PROTOCOL_FEATURES                                                       \
-	(bit64(VU_PROTOCOL_F_MQ_BIT) | bit64(VU_PROTOCOL_F_REPLY_ACK_BIT) |        \
-	 bit64(VU_PROTOCOL_F_CONFIG_BIT) | bit64(VU_PROTOCOL_F_RESET_DEVICE_BIT) | \
-	 bit64(VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS_BIT))
+#define VU_PROTOCOL_FEATURES                                                    \
+	(bit64(VU_PROTOCOL_F_MQ_BIT) | bit64(VU_PROTOCOL_F_LOG_SHMFD_BIT) |     \
+	 bit64(VU_PROTOCOL_F_REPLY_ACK_BIT) | bit64(VU_PROTOCOL_F_CONFIG_BIT) | \
+	 bit64(VU_PROTOCOL_F_RESET_DEVICE_BIT) | bit64(VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS_BIT))
 
 static struct vu_ring *vu_ring_of(struct vu_session *session, const struct vu_msg *msg)
 {
@@ -39,7 +39,7 @@ static struct vu_ring *vu_ring_of(struct vu_session *session, const struct vu_ms
 
 static uint64_t vu_offered(const struct vu_session *session)
 {
-	return session->ops->features | bit64(VU_F_PROTOCOL_FEATURES_BIT);
+	return session->ops->features | bit64(VU_F_PROTOCOL_FEATURES_BIT) | bit64(VU_F_LOG_ALL_BIT);
 }
 
 /* NOTIFICATION_DATA is between driver and VMM: the notification's data does not
@@ -85,16 +85,18 @@ static enum vu_outcome vu_get_features(struct vu_session *session, const struct 
 static enum vu_outcome vu_set_features(struct vu_session *session, const struct vu_msg *msg)
 {
 	uint64_t alien = msg->value & ~vu_acceptable(session);
+	uint64_t changed = msg->value ^ session->features;
 
 	if (alien != 0)
 		return vu_refuse(session, "bits 0x%" PRIx64 " were not offered", alien);
-	if (session->features_set && session->features == msg->value)
-		return VU_DONE;
-	vu_rings_pause(session);
+	/* Logging is switched while rings run; it is no matter of the driver's. */
+	if (!session->features_set || (changed & ~bit64(VU_F_LOG_ALL_BIT)) != 0)
+		vu_rings_pause(session);
 	session->ops->lock(session->ctx);
 	session->features = msg->value;
 	session->features_set = true;
 	session->ops->unlock(session->ctx);
+	vu_log_settle(session);
 	return VU_DONE;
 }
 
@@ -278,6 +280,8 @@ static enum vu_outcome vu_set_vring_addr(struct vu_session *session, const struc
 		return vu_refuse_running(session, msg);
 	ring->addr = msg->addr;
 	ring->addressed = true;
+	if (ring->ready)
+		vu_log_settle(session);
 	return VU_DONE;
 }
 
@@ -412,6 +416,8 @@ static enum vu_outcome (*const vu_handlers[VU_REQUEST_COUNT])(struct vu_session 
 	[VU_SET_OWNER] = vu_do_nothing,
 	[VU_RESET_OWNER] = vu_do_nothing,
 	[VU_SET_MEM_TABLE] = vu_set_mem_table,
+	[VU_SET_LOG_BASE] = vu_set_log_base,
+	[VU_SET_LOG_FD] = vu_set_log_fd,
 	[VU_SET_VRING_NUM] = vu_set_vring_num,
 	[VU_SET_VRING_ADDR] = vu_set_vring_addr,
 	[VU_SET_VRING_BASE] = vu_set_vring_base,

@@ -91,6 +91,7 @@ void vu_ring_settle(struct vu_ring *ring)
 	ret = vring_start(&ring->vring, ring->size, &layout, &session->mem.gmem, ring->base,
 			  session->features);
 	ring->ready = ret == 0;
+	vu_log_attach(ring);
 	session->ops->unlock(session->ctx);
 	if (ret < 0 && session->ops->refusals != NULL)
 		log_limited(session->ops->refusals, loop_now_ms(session->loop), LOG_WARNING,

@@ -31,6 +31,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "base/fault.h"
 #include "vhost_user/vu_internal.h"
 
 /* Whether the header of the message being received has arrived. */
@@ -259,6 +260,7 @@ struct vu_session *vu_session_new(struct loop *loop, int fd, const struct vu_dev
 	session->ctx = ctx;
 	session->tag = tag;
 	session->fd = fd;
+	session->log_fd = -1;
 	session->source.on_event = vu_on_socket;
 	session->source.fd = -1;
 	session->deadline.on_expire = vu_on_deadline;
@@ -284,6 +286,7 @@ void vu_session_free(struct vu_session *session)
 	loop_disarm(session->loop, &session->deadline);
 	for (unsigned int i = 0; i < VU_MAX_RINGS; i++)
 		vu_ring_fini(&session->rings[i]);
+	vu_log_fini(session);
 	vu_mem_fini(&session->mem);
 	fd_close_all(session->fds, session->n_fds);
 	fd_close(&session->fd);
@@ -316,6 +319,8 @@ void vu_session_notify(struct vu_session *session, unsigned int index)
 
 	if (fd >= 0)
 		loop_signal(session->loop, fd);
+	if (unlikely(session->log_fd >= 0))
+		vu_session_signal_log(session);
 }
 
 void vu_session_ring_error(struct vu_session *session, unsigned int index)
@@ -333,7 +338,8 @@ bool vu_session_has_spoken(const struct vu_session *session)
 
 bool vu_session_memory_lost(const struct vu_session *session)
 {
-	return vu_mem_is_lost(&session->mem);
+	return vu_mem_is_lost(&session->mem) ||
+	       (session->log_memory.base != NULL && fault_is_lost(session->log_memory.guard));
 }
 
 bool vu_session_hung_up(const struct vu_session *session)

@@ -102,8 +102,16 @@ void vu_session_ring_error(struct vu_session *session, unsigned int index);
 /** Whether the front-end has sent at least one complete message. */
 bool vu_session_has_spoken(const struct vu_session *session) must_use;
 
-/** Whether the front-end truncated guest memory under us: the session must end.
- *  What was read from there since is zeros. */
+/**
+ * vu_session_signal_log() - Tell the front-end if pages were logged since
+ *
+ * Nothing without a descriptor from SET_LOG_FD. Context: as vu_session_notify(),
+ * which does it too.
+ */
+void vu_session_signal_log(struct vu_session *session);
+
+/** Whether the front-end truncated guest memory, or the log, under us: the session
+ *  must end. What was read from there since is zeros. */
 bool vu_session_memory_lost(const struct vu_session *session) must_use;
 
 /** Whether the front-end has hung up already (its event may not have been

@@ -69,6 +69,10 @@ enum vu_request {
 #define VU_STATE_BYTES 8u
 /* u32 index, u32 flags, u64 descriptor, u64 used, u64 available, u64 log */
 #define VU_ADDR_BYTES 40u
+/* the flag of the ring that asks for "log" */
+#define VU_RING_ADDR_F_LOG 1u
+/* "Log description": u64 size, u64 offset in the file passed along */
+#define VU_LOG_BYTES 16u
 /* u64 guest address, u64 size, u64 user address, u64 mmap offset */
 #define VU_REGION_BYTES 32u
 /* "Memory regions description": u32 count, u32 padding, regions */
@@ -87,8 +91,12 @@ enum vu_request {
 /* Virtio feature bit that announces protocol features: "Communication" */
 #define VU_F_PROTOCOL_FEATURES_BIT 30
 
+/* And the one that asks for the log of written memory: "Migration" */
+#define VU_F_LOG_ALL_BIT 26
+
 /* "Protocol features" */
 #define VU_PROTOCOL_F_MQ_BIT 0
+#define VU_PROTOCOL_F_LOG_SHMFD_BIT 1
 #define VU_PROTOCOL_F_REPLY_ACK_BIT 3
 #define VU_PROTOCOL_F_CONFIG_BIT 9
 #define VU_PROTOCOL_F_RESET_DEVICE_BIT 13

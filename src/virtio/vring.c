@@ -31,6 +31,12 @@
  * buffer never reaches the general walk. Prefetching the next descriptor was
  * measured and costs more than it gains. One comparison finds both that a split
  * ring is usable and that it is split.
+ *
+ * Log of written memory. Only what the device wrote counts: buffers, which the
+ * caller reports by vring_wrote(), and our parts of the ring. Elements are logged
+ * when they are published, all of a batch together. Where a part lies is found
+ * from our own mapping of it, so nothing is missed whatever the front-end says;
+ * what it says is logged besides.
  */
 #include "virtio/vring.h"
 
@@ -106,6 +112,7 @@ int vring_start(struct vring *vr, uint32_t size, const struct vring_layout *layo
 		.event_idx = features & bit64(VIRTIO_F_EVENT_IDX_BIT),
 		.notify_on_empty = features & bit64(VIRTIO_F_NOTIFY_ON_EMPTY_BIT),
 		.size = size,
+		.log_used = VRING_NO_LOG_ADDR,
 	};
 	int rc = vring_check_layout(size, layout, features);
 
@@ -124,6 +131,32 @@ int vring_start(struct vring *vr, uint32_t size, const struct vring_layout *layo
 	if (rc == 0)
 		*vr = fresh;
 	return rc;
+}
+
+void vring_set_log(struct vring *vr, struct dirty_log *log, uint64_t log_used)
+{
+	if (vr->format == VRING_STOPPED)
+		return;
+	vr->log = log;
+	vr->log_used = log_used;
+}
+
+cold_path void vring_log_pieces(const struct vring *vr, const struct iovec *iov, size_t count,
+				uint64_t len)
+{
+	dirty_mark_iov(vr->log, vr->gmem, vr->gmem_hint, iov, count, len);
+}
+
+cold_path void vring_log_desc(const struct vring *vr, size_t offset, size_t len)
+{
+	dirty_mark(vr->log, vr->gmem, vr->gmem_hint, vr->desc + offset, len);
+}
+
+cold_path void vring_log_used(const struct vring *vr, size_t offset, size_t len)
+{
+	dirty_mark(vr->log, vr->gmem, vr->gmem_hint, vr->used + offset, len);
+	if (vr->log_used != VRING_NO_LOG_ADDR)
+		dirty_mark_gpa(vr->log, vr->log_used + offset, len);
 }
 
 void vring_stop(struct vring *vr)

@@ -19,6 +19,7 @@
 #include <sys/uio.h>
 
 #include "base/compiler.h"
+#include "virtio/dirty.h"
 #include "virtio/gmem.h"
 
 #define VRING_MAX_SIZE 32768u /* virtio 1.3, "Virtqueues", either format */
@@ -67,7 +68,9 @@ struct vring {
 	bool notify_on_empty; /* VIRTIO_F_NOTIFY_ON_EMPTY negotiated; split only */
 	bool broken;          /* a chain broke a rule: nothing more until restart */
 	uint32_t size;
-	uint32_t base; /* where a stopped ring goes on */
+	uint32_t base;         /* where a stopped ring goes on */
+	struct dirty_log *log; /* NULL: nobody wants to know what is written */
+	uint64_t log_used;     /* used is logged at this address, too; VRING_NO_LOG_ADDR */
 
 	/* packed only */
 	uint8_t *ring;       /* desc, for writing used elements */
@@ -122,6 +125,36 @@ int vring_check_layout(uint32_t size, const struct vring_layout *layout, uint64_
  */
 int vring_start(struct vring *vr, uint32_t size, const struct vring_layout *layout,
 		const struct gmem *gmem, uint32_t base, uint64_t features) must_use;
+
+#define VRING_NO_LOG_ADDR UINT64_MAX
+
+/**
+ * vring_set_log() - Log what is written from now on
+ * @log:      NULL: nothing is; else it stays valid until this is called again or
+ *            the ring stops
+ * @log_used: guest address where the front-end wants to see what is written to
+ *            the part "used", besides where that part lies; or VRING_NO_LOG_ADDR
+ *
+ * Legal on any ring, and does nothing to a stopped one.
+ * Spec: vhost-user, "Migration"
+ */
+void vring_set_log(struct vring *vr, struct dirty_log *log, uint64_t log_used);
+
+/** As vring_wrote(), for a ring that has a log. */
+void vring_log_pieces(const struct vring *vr, const struct iovec *iov, size_t count, uint64_t len);
+
+/**
+ * vring_wrote() - The first @len bytes of these pieces of a chain were written
+ *
+ * For the log of written memory; called after writing, before vring_stop(). What
+ * the ring writes into its own parts it logs by itself.
+ */
+static inline void vring_wrote(const struct vring *vr, const struct iovec *iov, size_t count,
+			       uint64_t len)
+{
+	if (unlikely(vr->log != NULL))
+		vring_log_pieces(vr, iov, count, len);
+}
 
 /** Stop; the ring forgets its memory but keeps vring_base(). Legal when stopped. */
 void vring_stop(struct vring *vr);

@@ -119,6 +119,12 @@ static inline must_use bool walk_single(struct vring *vr, const struct desc *des
 	return true;
 }
 
+/* --- vring.c: the log of written memory, for a ring that has one; @len bytes
+ *     at @offset of a part of the ring --- */
+
+void vring_log_desc(const struct vring *vr, size_t offset, size_t len);
+void vring_log_used(const struct vring *vr, size_t offset, size_t len);
+
 /* --- The formats; each as the function of vring.h without its "split_" or
  *     "packed_", for a ring that runs and is not broken unless that says more. --- */
 

@@ -273,6 +273,25 @@ static bool driver_wants_signal(const struct vring *vr, uint16_t old)
 	return place == 2 * vr->size || span(vr, old, place) < span(vr, old, vr->next_used);
 }
 
+/* Elements were written from place @old up to next_used; those between them were not. */
+static cold_path void log_publication(const struct vring *vr, uint16_t old)
+{
+	size_t first = offset_of(vr, old);
+	size_t count = span(vr, old, vr->next_used);
+	size_t straight = min_size(count, vr->size - first);
+
+	vring_log_desc(vr, first * VRING_DESC_BYTES, straight * VRING_DESC_BYTES);
+	vring_log_desc(vr, 0, (count - straight) * VRING_DESC_BYTES);
+}
+
+/* What asks the driver for kicks, or for none. */
+static void store_event(struct vring *vr, uint32_t event)
+{
+	shared_store32(vr->used, event);
+	if (unlikely(vr->log != NULL))
+		vring_log_used(vr, 0, VRING_PACKED_EVENT_BYTES);
+}
+
 bool packed_publish(struct vring *vr)
 {
 	uint16_t old = vr->published;
@@ -283,6 +302,8 @@ bool packed_publish(struct vring *vr)
 	shared_store64_release(vr->ring + offset_of(vr, old) * VRING_DESC_BYTES + 8,
 			       vr->first_used);
 	vr->published = vr->next_used;
+	if (unlikely(vr->log != NULL))
+		log_publication(vr, old);
 	/* Pairs with the driver's fence between its event word and our flags. */
 	shared_fence();
 	wanted = driver_wants_signal(vr, old);
@@ -292,7 +313,7 @@ bool packed_publish(struct vring *vr)
 
 void packed_disable_kick(struct vring *vr)
 {
-	shared_store32(vr->used, VRING_PACKED_EVENT_F_DISABLE << 16);
+	store_event(vr, VRING_PACKED_EVENT_F_DISABLE << 16);
 }
 
 bool packed_enable_kick(struct vring *vr)
@@ -301,7 +322,7 @@ bool packed_enable_kick(struct vring *vr)
 
 	if (vr->event_idx)
 		event = VRING_PACKED_EVENT_F_DESC << 16 | encode(vr, vr->next_avail);
-	shared_store32(vr->used, event);
+	store_event(vr, event);
 	/* Pairs with the driver's fence between its flags and our event word. */
 	shared_fence();
 	return available_at(vr, vr->next_avail);

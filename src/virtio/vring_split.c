@@ -172,6 +172,19 @@ static bool driver_wants_signal(struct vring *vr, uint16_t old)
 	return event_is_passed(shared_load16(vr->avail + used_event), vr->next_used, old);
 }
 
+/* All elements from @old up to next_used were written, and the index. */
+static cold_path void log_publication(const struct vring *vr, uint16_t old)
+{
+	size_t first = old & vr->mask;
+	size_t count = (uint16_t)(vr->next_used - old);
+	size_t straight = min_size(count, vr->size - first);
+
+	vring_log_used(vr, VRING_USED_IDX, VRING_INDEX_BYTES);
+	vring_log_used(vr, VRING_USED_RING + first * VRING_USED_ELEM_BYTES,
+		       straight * VRING_USED_ELEM_BYTES);
+	vring_log_used(vr, VRING_USED_RING, (count - straight) * VRING_USED_ELEM_BYTES);
+}
+
 bool split_publish(struct vring *vr)
 {
 	uint16_t old = vr->published;
@@ -181,6 +194,8 @@ bool split_publish(struct vring *vr)
 		return false;
 	shared_store16_release(vr->used + VRING_USED_IDX, vr->next_used);
 	vr->published = vr->next_used;
+	if (unlikely(vr->log != NULL))
+		log_publication(vr, old);
 	/* Pairs with the driver's fence between its event index and our index. */
 	shared_fence();
 	wanted = driver_wants_signal(vr, old);
@@ -191,8 +206,11 @@ bool split_publish(struct vring *vr)
 void split_disable_kick(struct vring *vr)
 {
 	/* With an event index there is nothing better than leaving it behind. */
-	if (!vr->event_idx)
-		shared_store16(vr->used, VRING_USED_F_NO_NOTIFY);
+	if (vr->event_idx)
+		return;
+	shared_store16(vr->used, VRING_USED_F_NO_NOTIFY);
+	if (unlikely(vr->log != NULL))
+		vring_log_used(vr, 0, VRING_INDEX_BYTES);
 }
 
 bool split_enable_kick(struct vring *vr)
@@ -203,6 +221,8 @@ bool split_enable_kick(struct vring *vr)
 		shared_store16(vr->used + avail_event, vr->next_avail);
 	else
 		shared_store16(vr->used, 0);
+	if (unlikely(vr->log != NULL))
+		vring_log_used(vr, vr->event_idx ? avail_event : 0, VRING_INDEX_BYTES);
 	/* Pairs with the driver's fence between avail->idx and our event index. */
 	shared_fence();
 	return split_available(vr) != 0;

@@ -83,6 +83,7 @@ static void push_slot(struct rx_fill *fill, const struct rx_slot *slot,
 		memcpy(slot->iov->iov_base, header, VSOCK_HDR_BYTES);
 	else
 		scatter_header(slot, header);
+	vring_wrote(fill->ring, slot->iov, slot->pieces, VSOCK_HDR_BYTES + payload_bytes);
 	vring_push(fill->ring, slot->head, VSOCK_HDR_BYTES + payload_bytes);
 	fill->packets_left--;
 }
@@ -218,6 +219,10 @@ uint32_t rx_commit_slots(struct rx_fill *fill, const struct pkt *pkt, struct rx_
 	uint8_t header[VSOCK_HDR_BYTES];
 	uint32_t used = 0;
 
+	/* a read that failed may have left bytes in buffers that nobody gets to see */
+	for (uint32_t i = 0; bytes == 0 && i < slots->count; i++)
+		vring_wrote(fill->ring, slots->slot[i].iov, slots->slot[i].pieces,
+			    VSOCK_HDR_BYTES + slots->slot[i].room);
 	pkt_encode(header, pkt);
 	while (bytes > 0 && used < slots->count) {
 		const struct rx_slot *slot = &slots->slot[used++];

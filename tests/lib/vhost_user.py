@@ -58,6 +58,7 @@ F_STREAM = 1 << 0
 F_SEQPACKET = 1 << 1
 F_NO_IMPLIED_STREAM = 1 << 2
 NOTIFY_ON_EMPTY = 1 << 24
+LOG_ALL = 1 << 26
 INDIRECT_DESC = 1 << 28
 EVENT_IDX = 1 << 29
 PROTOCOL_FEATURES = 1 << 30
@@ -67,6 +68,7 @@ IN_ORDER = 1 << 35
 NOTIFICATION_DATA = 1 << 38
 
 P_MQ = 1 << 0
+P_LOG_SHMFD = 1 << 1
 P_REPLY_ACK = 1 << 3
 P_CONFIG = 1 << 9
 P_RESET_DEVICE = 1 << 13
@@ -214,6 +216,17 @@ class FrontEnd:
     def set_mem_table(self, regions, **kw):
         payload = struct.pack("<II", len(regions), 0) + b"".join(r.entry() for r in regions)
         return self.tell(SET_MEM_TABLE, payload, [r.fd for r in regions], **kw)
+
+    def set_log_base(self, fd, size, offset=0, need_reply=None):
+        """Share a log; the answer comes in any case."""
+        need_reply = self.need_reply if need_reply is None else need_reply
+        self.send(SET_LOG_BASE, struct.pack("<QQ", size, offset), [fd], need_reply)
+        value = U64.unpack(self.recv_reply(SET_LOG_BASE))[0]
+        if value:
+            raise Nack(f"SET_LOG_BASE: {value:#x}")
+
+    def set_log_fd(self, fd, **kw):
+        return self.tell(SET_LOG_FD, b"", [fd], **kw)
 
     def set_vring_num(self, index, size, **kw):
         return self.tell(SET_VRING_NUM, VRING_STATE.pack(index, size), **kw)

@@ -31,6 +31,8 @@ static const struct rule rules[] = {
 	{ 3, "SET_OWNER", 0, 0, false, false, false },
 	{ 4, "RESET_OWNER", 0, 0, false, false, false },
 	{ 5, "SET_MEM_TABLE", 8 + 2 * 32, 2, false, false, false },
+	{ 6, "SET_LOG_BASE", 16, 1, false, false, false },
+	{ 7, "SET_LOG_FD", 0, 1, false, false, false },
 	{ 8, "SET_VRING_NUM", 8, 0, false, false, false },
 	{ 9, "SET_VRING_ADDR", 40, 0, false, false, false },
 	{ 10, "SET_VRING_BASE", 8, 0, false, false, false },
@@ -199,7 +201,7 @@ static void test_names(void **state)
 	(void)state;
 	for (size_t i = 0; i < array_size(rules); i++)
 		assert_string_equal(vu_request_name(rules[i].request), rules[i].name);
-	assert_string_equal(vu_request_name(6), "SET_LOG_BASE");
+	assert_string_equal(vu_request_name(19), "SEND_RARP");
 	assert_string_equal(vu_request_name(43), "CHECK_DEVICE_STATE");
 	assert_null(vu_request_name(0));
 	assert_null(vu_request_name(44));

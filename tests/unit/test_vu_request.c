@@ -35,7 +35,7 @@ struct refusal {
 static const struct refusal refusals[] = {
 	{ "SET_FEATURES: bits 0x4 were not offered", VU_SET_FEATURES, { 4 }, 8, NO_FD },
 	{ "SET_FEATURES: bits 0x8000000000000000", VU_SET_FEATURES, { 0, 1u << 31 }, 8, NO_FD },
-	{ "SET_PROTOCOL_FEATURES: bits 0x2 were", VU_SET_PROTOCOL_FEATURES, { 3 }, 8, NO_FD },
+	{ "SET_PROTOCOL_FEATURES: bits 0x4 were", VU_SET_PROTOCOL_FEATURES, { 5 }, 8, NO_FD },
 	{ "SET_VRING_NUM: 12 entries is no size of a split ring",
 	  VU_SET_VRING_NUM,
 	  { 2, 12 },

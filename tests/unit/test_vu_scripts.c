@@ -5,7 +5,7 @@
  */
 #include "vu_rig.h"
 
-#define PROTOCOL_ALL (bit64(0) | bit64(3) | bit64(9) | bit64(13) | bit64(15))
+#define PROTOCOL_ALL (bit64(0) | bit64(1) | bit64(3) | bit64(9) | bit64(13) | bit64(15))
 
 static void ack(struct rig *rig, uint32_t request)
 {
@@ -51,13 +51,15 @@ static void use_and_wipe(struct rig *rig, uint16_t n)
 /* QEMU 7.2: everything up to the guest's driver. */
 static void qemu_realize(struct rig *rig)
 {
-	assert_int_equal(rig_get(rig, VU_GET_FEATURES), F_OFFERED | F_PACKED | F_PROTOCOL);
+	assert_int_equal(rig_get(rig, VU_GET_FEATURES),
+			 F_OFFERED | F_PACKED | F_PROTOCOL | F_LOG_ALL);
 	assert_int_equal(rig_get(rig, VU_GET_PROTOCOL_FEATURES), PROTOCOL_ALL);
 	rig_u64(rig, VU_SET_PROTOCOL_FEATURES, PROTOCOL_ALL);
 	assert_int_equal(rig_get(rig, VU_GET_QUEUE_NUM), 3);
 	assert_int_equal(rig_get(rig, VU_GET_MAX_MEM_SLOTS), 509);
 	owner(rig);
-	assert_int_equal(rig_get(rig, VU_GET_FEATURES), F_OFFERED | F_PACKED | F_PROTOCOL);
+	assert_int_equal(rig_get(rig, VU_GET_FEATURES),
+			 F_OFFERED | F_PACKED | F_PROTOCOL | F_LOG_ALL);
 	for (unsigned int i = 0; i < 2; i++) {
 		rig_call(rig, i);
 		rig_ring_fd(rig, VU_SET_VRING_ERR, i, rig->call[2]);

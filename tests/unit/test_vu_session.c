@@ -9,9 +9,10 @@ static void test_answers(void **state)
 {
 	struct rig *rig = *state;
 
-	assert_int_equal(rig_get(rig, VU_GET_FEATURES), F_OFFERED | F_PACKED | F_PROTOCOL);
+	assert_int_equal(rig_get(rig, VU_GET_FEATURES),
+			 F_OFFERED | F_PACKED | F_PROTOCOL | F_LOG_ALL);
 	assert_int_equal(rig_get(rig, VU_GET_PROTOCOL_FEATURES),
-			 bit64(0) | bit64(3) | bit64(9) | bit64(13) | bit64(15));
+			 bit64(0) | bit64(1) | bit64(3) | bit64(9) | bit64(13) | bit64(15));
 	assert_int_equal(rig_get(rig, VU_GET_QUEUE_NUM), 3);
 	assert_int_equal(rig_get(rig, VU_GET_MAX_MEM_SLOTS), 509);
 	assert_int_equal(rig_get(rig, VU_GET_STATUS), 0);
@@ -23,7 +24,8 @@ static void test_answers(void **state)
 			 bit64(VIRTIO_F_VERSION_1_BIT) | F_PROTOCOL);
 	/* need_reply changes nothing for a request that has its own reply. */
 	rig_send(rig, VU_GET_FEATURES, NEED_REPLY, NULL, 0, NULL, 0);
-	assert_int_equal(rig_reply_u64(rig, VU_GET_FEATURES), F_OFFERED | F_PACKED | F_PROTOCOL);
+	assert_int_equal(rig_reply_u64(rig, VU_GET_FEATURES),
+			 F_OFFERED | F_PACKED | F_PROTOCOL | F_LOG_ALL);
 	rig_sync(rig);
 }
 
@@ -214,7 +216,7 @@ static void test_bad_headers(void **state)
 		{ { 5, 1 | 8, UINT32_MAX }, "SET_MEM_TABLE: larger than any message" },
 		{ { 99, 1, 0 }, "request 99: belongs to nothing that was offered" },
 		{ { 0, 1, 0 }, "request 0: belongs to nothing" },
-		{ { 6, 1, 0 }, "SET_LOG_BASE: belongs to nothing that was offered" },
+		{ { 19, 1, 0 }, "SEND_RARP: belongs to nothing that was offered" },
 		{ { 2, 1, 0 }, "SET_FEATURES: wrong payload size (0 bytes, 0 descriptors)" },
 	};
 

@@ -42,6 +42,7 @@
 #define RIG_RING_BYTES 0x4000u /* one ring: desc, avail, used at 0, 0x1000, 0x2000 */
 
 #define F_PROTOCOL bit64(30)
+#define F_LOG_ALL bit64(26)
 #define F_OFFERED (UINT64_C(1) << VIRTIO_F_VERSION_1_BIT | UINT64_C(1) << VIRTIO_F_EVENT_IDX_BIT)
 #define F_PACKED (UINT64_C(1) << VIRTIO_F_RING_PACKED_BIT)
 #define NEED_REPLY 8u

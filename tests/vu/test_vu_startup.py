@@ -8,8 +8,8 @@ import orders
 import waiting
 from hostsock import stream
 from vhost_user import (EVENT_IDX, F_NO_IMPLIED_STREAM, F_SEQPACKET, F_STREAM, IN_ORDER,
-                        INDIRECT_DESC, NOTIFICATION_DATA, NOTIFY_ON_EMPTY, P_CONFIG,
-                        P_CONFIGURE_MEM_SLOTS, P_MQ, P_REPLY_ACK, P_RESET_DEVICE,
+                        INDIRECT_DESC, LOG_ALL, NOTIFICATION_DATA, NOTIFY_ON_EMPTY, P_CONFIG,
+                        P_CONFIGURE_MEM_SLOTS, P_LOG_SHMFD, P_MQ, P_REPLY_ACK, P_RESET_DEVICE,
                         PROTOCOL_FEATURES, RING_PACKED, VERSION_1, Closed, FrontEnd, Nack)
 from virtqueue import drain_eventfd
 from vsockpkt import OP_RW, Pkt
@@ -182,12 +182,13 @@ def test_features_offered(daemon):
     with FrontEnd(daemon.vm().socket) as fe:
         features = fe.get_features()
         for bit in (VERSION_1, EVENT_IDX, INDIRECT_DESC, NOTIFY_ON_EMPTY, PROTOCOL_FEATURES,
-                    RING_PACKED, IN_ORDER, F_STREAM, F_SEQPACKET, F_NO_IMPLIED_STREAM):
+                    RING_PACKED, IN_ORDER, F_STREAM, F_SEQPACKET, F_NO_IMPLIED_STREAM, LOG_ALL):
             assert features & bit, f"{bit:#x} is missing in {features:#x}"
-        for bit in (26, 33, 38, 40):  # LOG_ALL, ACCESS_PLATFORM, NOTIFICATION_DATA, RING_RESET
+        for bit in (33, 38, 40):  # ACCESS_PLATFORM, NOTIFICATION_DATA, RING_RESET
             assert not features >> bit & 1, f"bit {bit} must not be offered"
         protocol = fe.get_protocol_features()
-        for bit in (P_CONFIG, P_MQ, P_REPLY_ACK, P_CONFIGURE_MEM_SLOTS, P_RESET_DEVICE):
+        for bit in (P_CONFIG, P_MQ, P_REPLY_ACK, P_CONFIGURE_MEM_SLOTS, P_RESET_DEVICE,
+                    P_LOG_SHMFD):
             assert protocol & bit, f"{bit:#x} is missing in {protocol:#x}"
         for bit in (12, 21, 22):  # INFLIGHT_SHMFD and numbers that were reused
             assert not protocol >> bit & 1, f"protocol bit {bit} must not be offered"
