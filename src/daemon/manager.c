@@ -164,6 +164,10 @@ static int admit(struct manager *manager, const struct vm_config *config,
 			 "forward-cid: the sandbox allows it only if a VM had it at the start");
 		return -EPERM;
 	}
+	if (config->fd != 0 && manager->runs) {
+		snprintf(why, VM_WHY_BYTES, "fd: descriptors are taken over at the start only");
+		return -EPERM;
+	}
 	err = bounds_admit(&manager->bounds, config, !manager->runs, grant);
 	if (err < 0)
 		snprintf(why, VM_WHY_BYTES, "no open files are left for another VM");

@@ -96,9 +96,9 @@ static const struct file_case bad_files[] = {
 			    "total-connections, total-buffered, log-level, log-rate, "
 			    "control, metrics" },
 	{ ONE_VM "  size: 3\n",
-	  "4: 'size': expected one of guest-cid, socket, uds-path, forward-cid, "
+	  "4: 'size': expected one of guest-cid, socket, mode, fd, uds-path, forward-cid, "
 	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
-	  "max-half-open, max-buffered" },
+	  "max-half-open, max-buffered, mem-slots" },
 	{ ONE_VM "  uds-path: u\n",
 	  "4: 'uds-path': expected uds-path only once, line 3 has it already" },
 	{ ONE_VM "vms: []\n", "4: 'vms': expected vms only once, line 1 has it already" },
@@ -128,9 +128,9 @@ static const struct file_case bad_files[] = {
 	{ "vms:\n- *c\n", "2: 'c': expected no anchors and aliases" },
 	{ "vms:\n- socket: !!str s\n", "2: 'tag:yaml.org,2002:str': expected no tags" },
 	{ ONE_VM "  <<: {}\n",
-	  "4: '<<': expected one of guest-cid, socket, uds-path, forward-cid, "
+	  "4: '<<': expected one of guest-cid, socket, mode, fd, uds-path, forward-cid, "
 	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
-	  "max-half-open, max-buffered" },
+	  "max-half-open, max-buffered, mem-slots" },
 	{ ONE_VM "---\n" ONE_VM, "4: expected a single document" },
 	{ "vms:\n- socket: \"a\\0b\"\n", "2: 'a': expected text without NUL characters" },
 	{ "vms:\n - socket: s\n  uds_path: u\n",
