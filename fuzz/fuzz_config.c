@@ -40,7 +40,8 @@ static void check_line(const char *line)
 static void check_vm(const struct vm_config *vm)
 {
 	check(vm->guest_cid >= CONFIG_MIN_GUEST_CID && vm->guest_cid <= CONFIG_MAX_GUEST_CID);
-	check(vm->socket && *vm->socket && strlen(vm->socket) <= MAX_PATH);
+	check((vm->fd == 0) == (vm->socket != NULL) && !(vm->fd != 0 && vm->dials));
+	check(!vm->socket || (*vm->socket && strlen(vm->socket) <= MAX_PATH));
 	check((vm->uds_path != NULL) == (vm->forward_cid == 0));
 	check(!vm->uds_path || strlen(vm->uds_path) + strlen("_4294967295") <= MAX_PATH);
 	check(vm->forward_cid != 0 || vm->forward_listen_count == 0);

@@ -58,9 +58,9 @@ int sandbox_early(void)
 	return 0;
 }
 
-void sandbox_close_strays(unsigned int keep)
+void sandbox_close_strays(unsigned int first, unsigned int last)
 {
-	(void)close_range(STDERR_FILENO + 1 + keep, ~0u, 0);
+	(void)close_range(first, last, 0);
 }
 
 static void append(char *text, size_t room, const char *more)

@@ -45,11 +45,12 @@ int sandbox_early(void) must_use;
 
 /**
  * sandbox_close_strays() - Close descriptors that the parent left open
- * @keep: how many from 3 on stay (systemd's sockets)
+ * @first: of a range of them that nobody handed over on purpose
+ * @last:  likewise
  *
  * Context: when everything named on the command line was read
  */
-void sandbox_close_strays(unsigned int keep);
+void sandbox_close_strays(unsigned int first, unsigned int last);
 
 /**
  * sandbox_broker() - Confine the broker's process

@@ -163,6 +163,8 @@ static int read_and_check(struct config_draft *draft, struct config *config, int
 			return ret;
 	}
 	ret = config_check(draft);
+	if (ret == 0 && !draft->again && !draft->check_only)
+		ret = config_check_fds(draft);
 	if (ret)
 		return ret;
 	ret = finish(draft, config);

@@ -46,6 +46,8 @@
 #define CONFIG_DEFAULT_GROUP "default"
 #define CONFIG_MAX_THREADS 256u
 #define CONFIG_MAX_VMS 4096u
+#define CONFIG_MIN_FD 3u /* 0 to 2 are the standard streams */
+#define CONFIG_MAX_FD 1048575u
 #define CONFIG_MAX_LIST 1024 /* ports or groups of one VM */
 #define CONFIG_MAX_UIDS 64u  /* of --allow-uid */
 #define CONFIG_MAX_FILE_BYTES (1024u * 1024u)
@@ -53,7 +55,9 @@
 /** One guest and its sockets. */
 struct vm_config {
 	uint32_t guest_cid;   /* unique among the VMs */
-	char *socket;         /* where the VMM connects; fits sun_path, no other path's */
+	char *socket;         /* of the VMM; fits sun_path, no other path's; NULL: by fd */
+	bool dials;           /* the VMM listens at socket, and we connect */
+	uint32_t fd;          /* the VMM's socket, from our parent; 0: none */
 	char *uds_path;       /* host side, "_PORT" still fits; NULL in forward mode */
 	uint32_t forward_cid; /* AF_VSOCK CID guest connections go to; 0 if uds_path */
 	struct forward_port *forward_listen; /* carried into the guest, each port once */
@@ -63,6 +67,7 @@ struct vm_config {
 	uint32_t max_connections;
 	uint32_t max_half_open; /* of these, from each side */
 	uint32_t max_buffered;  /* bytes of the guest that nobody has taken yet */
+	bool no_mem_slots;      /* memory comes in one table, told again at each start */
 	char **groups;          /* never empty after validation */
 	size_t group_count;
 };

@@ -240,6 +240,21 @@ static int find_option(const char *arg, enum config_key_id *id, const char **val
 	return 0;
 }
 
+#define CAPABILITIES_OPTION "--print-capabilities"
+
+/* What QEMU's conventions ask of a back-end: everything else is ignored then.
+ * Return: 1 if it was printed, 0 if nobody asked, -errno */
+static int print_capabilities(const struct args *args)
+{
+	for (int i = 1; i < args->argc; i++) {
+		if (strcmp(args->argv[i], CAPABILITIES_OPTION) != 0)
+			continue;
+		(void)fprintf(args->out, "{\n  \"type\": \"vsock\"\n}\n");
+		return fflush(args->out) == EOF || ferror(args->out) ? -EIO : 1;
+	}
+	return 0;
+}
+
 static int read_argument(struct args *args)
 {
 	const struct config_where nowhere = { 0 };
@@ -258,7 +273,10 @@ static int read_argument(struct args *args)
 int config_read_args(struct config_draft *draft, int argc, char **argv, FILE *out)
 {
 	struct args args = { .draft = draft, .out = out, .argv = argv, .argc = argc, .next = 1 };
+	int done = draft->again ? 0 : print_capabilities(&args);
 
+	if (done)
+		return done;
 	while (args.next < argc) {
 		int ret = read_argument(&args);
 

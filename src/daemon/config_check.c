@@ -53,11 +53,14 @@ static int check_vm(const struct config_draft *draft, const struct vm_draft *vm)
 {
 	const struct vm_config *config = &vm->vm;
 
-	if (!config->socket) {
+	if (!config->socket && config->fd == 0) {
 		const struct config_where where = config_where_of(draft, vm, KEY_SOCKET);
 
 		return config_key_refuse(draft->err, &where, KEY_SOCKET, NULL);
 	}
+	if (config->fd != 0 && (config->socket || config->dials))
+		return report_number(draft, vm, KEY_FD, config->fd,
+				     "expected neither socket nor mode=client beside it");
 	if (config->uds_path && config->forward_cid != 0)
 		return report_number(draft, vm, KEY_FORWARD_CID, config->forward_cid,
 				     "expected only one of uds-path and forward-cid");
@@ -181,7 +184,12 @@ static size_t collect_paths(const struct config_draft *draft, struct use *uses)
 	for (size_t i = 0; i < draft->vm_count; i++) {
 		const struct vm_draft *vm = &draft->vms[i];
 
-		uses[count++] = (struct use){ .path = vm->vm.socket, .vm = vm, .key = KEY_SOCKET };
+		if (vm->vm.socket)
+			uses[count++] = (struct use){
+				.path = vm->vm.socket,
+				.vm = vm,
+				.key = KEY_SOCKET,
+			};
 		if (vm->vm.uds_path)
 			uses[count++] = (struct use){
 				.path = vm->vm.uds_path,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * config_keys.c - the one table of keys, the parsers of their values, --help.
+ * config_keys.c - the one table of keys, and the parsers of most of their values.
  *
  * An option, a key of --vm and a key of the file are the same row. To add one:
  * a name in enum config_key_id, a row here, a field, a line in the man page.
@@ -161,10 +161,26 @@ static const struct config_key keys[KEY_COUNT] = {
 		.help = "Context identifier of the guest, its address; each VM needs its own.",
 	},
 	[KEY_SOCKET] = {
-		.name = "socket", .arg = "PATH", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.name = "socket", .alias = "socket-path", .arg = "PATH",
+		.scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
 		.what = "a path with a length", .min = 1, .max = MAX_PATH_BYTES, .unit = " bytes",
 		.set = set_path, VM_FIELD(socket),
-		.help = "Unix socket to create for the VMM (vhost-user). Required.",
+		.help = "Unix socket to create for the VMM (vhost-user). Required unless fd is\n"
+			"given; socket-path is the same.",
+	},
+	[KEY_MODE] = {
+		.name = "mode", .arg = "MODE", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "server or client", .preset_text = "server", .set = config_set_dials,
+		VM_FIELD(dials),
+		.help = "client: the VMM listens at socket, connect to it, and again when it\n"
+			"is gone.",
+	},
+	[KEY_FD] = {
+		.name = "fd", .arg = "N", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "a descriptor", .min = CONFIG_MIN_FD, .max = CONFIG_MAX_FD,
+		.set = set_number, VM_FIELD(fd),
+		.help = "Instead of socket: the VMM's Unix socket as a descriptor of the parent,\n"
+			"listening or connected.",
 	},
 	[KEY_UDS_PATH] = {
 		.name = "uds-path", .arg = "PATH", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
@@ -226,6 +242,13 @@ static const struct config_key keys[KEY_COUNT] = {
 		.max = CONFIG_MAX_BUFFERED, .preset = CONFIG_DEFAULT_MAX_BUFFERED,
 		.set = set_number, VM_FIELD(max_buffered),
 		.help = "What all connections together may have sent that nobody has read yet.",
+	},
+	[KEY_MEM_SLOTS] = {
+		.name = "mem-slots", .arg = "SWITCH", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "on or off", .preset_text = "on", .set = config_set_off,
+		VM_FIELD(no_mem_slots),
+		.help = "off: take memory in one table of 8 regions, which QEMU tells again to\n"
+			"a daemon that was restarted.",
 	},
 	[KEY_VM] = {
 		.name = "vm", .arg = "KEY=VALUE,...", .scope = CONFIG_IN_OPTION,
@@ -333,6 +356,10 @@ static const struct config_key keys[KEY_COUNT] = {
 		.name = "check-config", .scope = CONFIG_IN_OPTION,
 		.help = "Read options and file, say what is wrong with them, and stop.",
 	},
+	[KEY_PRINT_CAPABILITIES] = {
+		.name = "print-capabilities", .scope = CONFIG_IN_OPTION,
+		.help = "Print what this is as JSON, for management software, and stop.",
+	},
 	[KEY_HELP] = {
 		.name = "help", .scope = CONFIG_IN_OPTION, .letter = 'h',
 		.help = "Print this help and stop.",
@@ -362,7 +389,12 @@ static bool name_matches(const char *key, const char *name, size_t len)
 int config_key_find(const char *name, size_t len, unsigned int scope, enum config_key_id *id)
 {
 	for (unsigned int i = 0; i < KEY_COUNT; i++) {
-		if ((keys[i].scope & scope) && name_matches(keys[i].name, name, len)) {
+		const struct config_key *key = &keys[i];
+
+		if (!(key->scope & scope))
+			continue;
+		if (name_matches(key->name, name, len) ||
+		    (key->alias && name_matches(key->alias, name, len))) {
 			*id = (enum config_key_id)i;
 			return 0;
 		}
@@ -444,50 +476,4 @@ int config_key_add(const struct config_target *target, const struct config_where
 	if (ret == -EINVAL)
 		return config_key_refuse(target->err, where, id, value);
 	return ret;
-}
-
-static void print_row(FILE *out, const struct config_key *key)
-{
-	const char *line = key->help;
-
-	if (key->letter)
-		fprintf(out, "  -%c, --%s\n", key->letter, key->name);
-	else
-		fprintf(out, "      --%s%s%s\n", key->name, key->arg ? " " : "",
-			key->arg ? key->arg : "");
-	while (line) {
-		const char *end = strchrnul(line, '\n');
-
-		fprintf(out, "          %.*s\n", (int)(end - line), line);
-		line = *end ? end + 1 : NULL;
-	}
-	if (key->preset_text)
-		fprintf(out, "          [default: %s]\n", key->preset_text);
-	else if (key->preset)
-		fprintf(out, "          [default: %u]\n", key->preset);
-}
-
-static void print_rows(FILE *out, const char *title, bool of_vm)
-{
-	fprintf(out, "\n%s:\n", title);
-	for (unsigned int i = 0; i < KEY_COUNT; i++) {
-		if ((keys[i].scope & CONFIG_IN_OPTION) &&
-		    ((keys[i].scope & CONFIG_IN_VM) != 0) == of_vm)
-			print_row(out, &keys[i]);
-	}
-}
-
-void config_print_help(FILE *out)
-{
-	fprintf(out,
-		"Connects virtual machines with their host and each other by vsock sockets.\n"
-		"\n"
-		"Usage: %1$s --socket PATH --uds-path PATH [OPTION...]\n"
-		"       %1$s --socket PATH --forward-cid CID [OPTION...]\n"
-		"       %1$s --vm KEY=VALUE,... [--vm KEY=VALUE,...]... [OPTION...]\n"
-		"       %1$s --config FILE [OPTION...]\n",
-		CONFIG_PROGRAM);
-	print_rows(out, "One VM (the same keys, with '-' or '_', are those of --vm and the file)",
-		   true);
-	print_rows(out, "More VMs, and the whole program", false);
 }

@@ -27,6 +27,8 @@
 enum config_key_id {
 	KEY_GUEST_CID,
 	KEY_SOCKET,
+	KEY_MODE,
+	KEY_FD,
 	KEY_UDS_PATH,
 	KEY_FORWARD_CID,
 	KEY_FORWARD_LISTEN,
@@ -36,6 +38,7 @@ enum config_key_id {
 	KEY_MAX_CONNECTIONS,
 	KEY_MAX_HALF_OPEN,
 	KEY_MAX_BUFFERED,
+	KEY_MEM_SLOTS,
 	KEY_VM,
 	KEY_CONFIG,
 	KEY_VMS,
@@ -53,6 +56,7 @@ enum config_key_id {
 	KEY_SOCKET_GROUP,
 	KEY_ALLOW_UID,
 	KEY_CHECK_CONFIG,
+	KEY_PRINT_CAPABILITIES,
 	KEY_HELP,
 	KEY_VERSION,
 	KEY_COUNT
@@ -66,6 +70,7 @@ enum config_key_id {
 /** One row of the table. */
 struct config_key {
 	const char *name;        /* with '-'; '_' is accepted everywhere too */
+	const char *alias;       /* another name that is taken; may be NULL */
 	const char *arg;         /* placeholder in --help; NULL: takes no value */
 	const char *what;        /* completes "expected ..." */
 	const char *unit;        /* after the range; may be NULL */
@@ -193,6 +198,8 @@ int config_key_begin(const struct config_target *target, const struct config_whe
 int config_key_add(const struct config_target *target, const struct config_where *where,
 		   enum config_key_id id, const char *value) must_use;
 
+/* config_help.c */
+
 /** Write --help, made from the table. */
 void config_print_help(FILE *out);
 
@@ -231,6 +238,13 @@ int config_read_args(struct config_draft *draft, int argc, char **argv, FILE *ou
 
 /** Read draft->file (draft->fd if there is one) into @draft. Return: 0 or -errno. */
 int config_read_file(struct config_draft *draft) must_use;
+
+/* config_vmm.c: parsers of values, as config_key.set */
+int config_set_dials(const struct config_key *key, void *field, const char *text) must_use;
+int config_set_off(const struct config_key *key, void *field, const char *text) must_use;
+
+/** Whether what the parent is said to have handed over is there. Return: 0 or -errno. */
+int config_check_fds(const struct config_draft *draft) must_use;
 
 /* config_check.c */
 

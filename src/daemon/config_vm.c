@@ -50,6 +50,7 @@ static bool same_text(const char *a, const char *b)
 bool config_same_vm(const struct vm_config *a, const struct vm_config *b)
 {
 	if (a->guest_cid != b->guest_cid || a->forward_cid != b->forward_cid ||
+	    a->dials != b->dials || a->fd != b->fd || a->no_mem_slots != b->no_mem_slots ||
 	    a->tx_buffer_size != b->tx_buffer_size || a->queue_size != b->queue_size ||
 	    a->max_connections != b->max_connections || a->max_half_open != b->max_half_open ||
 	    a->max_buffered != b->max_buffered ||

@@ -25,6 +25,31 @@ static unsigned int passed_descriptors(void)
 	return (unsigned int)strtoul(fds, NULL, 10);
 }
 
+/* The next descriptor that a VM is to have. */
+static unsigned int next_lent(const struct config *config, unsigned int from)
+{
+	unsigned int next = ~0u;
+
+	for (size_t i = 0; i < config->vm_count; i++) {
+		if (config->vms[i].fd >= from && config->vms[i].fd < next)
+			next = config->vms[i].fd;
+	}
+	return next;
+}
+
+static void close_strays(const struct config *config)
+{
+	unsigned int from = STDERR_FILENO + 1 + passed_descriptors();
+	unsigned int lent = next_lent(config, from);
+
+	for (; lent != ~0u; lent = next_lent(config, from)) {
+		if (lent > from)
+			sandbox_close_strays(from, lent - 1);
+		from = lent + 1;
+	}
+	sandbox_close_strays(from, ~0u);
+}
+
 int main(int argc, char **argv)
 {
 	struct config config;
@@ -41,7 +66,7 @@ int main(int argc, char **argv)
 	log_set_level(config.log_level);
 	log_set_rate(config.log_rate);
 	if (config.security.sandbox != SANDBOX_NONE)
-		sandbox_close_strays(passed_descriptors());
+		close_strays(&config);
 	err = serve(&config, argc, argv);
 	config_free(&config);
 	return err < 0 ? EXIT_CANNOT_SERVE : 0;

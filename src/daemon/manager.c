@@ -179,6 +179,10 @@ static int admit(struct manager *manager, const struct vm_config *config,
 		err = check_reach(config, manager->metrics, "metrics", why);
 	if (err < 0)
 		return err;
+	if (config->fd != 0 && manager->runs) {
+		snprintf(why, VM_WHY_BYTES, "fd: descriptors are taken over at the start only");
+		return -EPERM;
+	}
 	err = bounds_admit(&manager->bounds, config, !manager->runs, grant);
 	if (err < 0)
 		snprintf(why, VM_WHY_BYTES, "no open files are left for another VM");

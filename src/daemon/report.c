@@ -35,6 +35,16 @@ static json_t *texts(char *const *list, size_t count)
 	return array;
 }
 
+static json_t *socket_text(const struct vm_config *config)
+{
+	char text[sizeof("fd:4294967295")];
+
+	if (config->socket != NULL)
+		return report_text(config->socket);
+	(void)snprintf(text, sizeof(text), "fd:%u", config->fd);
+	return report_text(text);
+}
+
 json_t *report_vm(const struct vm_config *config, const struct vm_info *info, unsigned int worker)
 {
 	static const char *const state_names[] = {
@@ -44,7 +54,7 @@ json_t *report_vm(const struct vm_config *config, const struct vm_info *info, un
 	};
 
 	return json_pack("{s:I, s:o, s:o?, s:o?, s:o, s:s, s:b, s:I, s:i}", "cid",
-			 (json_int_t)info->cid, "socket", report_text(config->socket), "uds_path",
+			 (json_int_t)info->cid, "socket", socket_text(config), "uds_path",
 			 config->uds_path != NULL ? report_text(config->uds_path) : NULL,
 			 "forward_cid",
 			 config->forward_cid != 0 ? json_integer(config->forward_cid) : NULL,

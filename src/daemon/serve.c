@@ -32,6 +32,7 @@ struct server {
 	struct metrics metrics;
 	struct sandbox_plan plan;
 	struct broker broker;
+	struct vm_rest rest;
 	struct loop_source signals;
 	int signal_fd;
 };
@@ -184,6 +185,23 @@ static const char *path_of_metrics(const struct config *config)
 	return strchr(config->metrics, ':') + 1;
 }
 
+/* Where every VM was given its one connection, the daemon ends with the last of them. */
+static void limit_life(struct server *server)
+{
+	struct vm_set *set = &server->manager.set;
+	const struct vm_table *table = vm_set_table(set);
+
+	if (may_grow(server->config))
+		return;
+	for (size_t i = 0; i < table->count; i++) {
+		if (!vm_has_lent_session(table->vms[i]))
+			return;
+	}
+	server->rest.left = (uint32_t)table->count;
+	server->rest.loop = server->loop;
+	set->rest = &server->rest;
+}
+
 static int make_vms(struct server *server)
 {
 	const struct config *config = server->config;
@@ -207,6 +225,7 @@ static int make_vms(struct server *server)
 		return -ECANCELED;
 	}
 	manager->runs = true;
+	limit_life(server);
 	return 0;
 }
 

@@ -19,16 +19,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/random.h>
-#include <sys/socket.h>
 
 #include "base/fault.h"
-#include "base/fd.h"
 #include "daemon/vm_internal.h"
 #include "virtio/ring_spec.h"
-
-#define ACCEPT_PAUSE_MS 100u
 
 /* --- what the device needs --- */
 
@@ -222,9 +217,10 @@ static void device_was_reset(void *ctx)
 	reset(ctx, "the device was reset");
 }
 
-static void session_closed(void *ctx, const char *reason)
+void vm_end_session(void *ctx, const char *reason)
 {
 	struct vm *vm = ctx;
+	bool spoke = vu_session_has_spoken(vm->session);
 
 	log_limited(&vm->front_ends, loop_now_ms(vm->loop), LOG_NOTICE, vm->tag,
 		    "front-end gone: %s", reason);
@@ -232,6 +228,7 @@ static void session_closed(void *ctx, const char *reason)
 	vu_session_free(vm->session);
 	vm->session = NULL;
 	reset(vm, "front-end gone");
+	vm_front_end_gone(vm, spoke);
 }
 
 static const struct vu_device_ops vu_ops_template = {
@@ -248,7 +245,7 @@ static const struct vu_device_ops vu_ops_template = {
 	.ring_stopping = ring_stopping,
 	.ring_kicked = ring_kicked,
 	.device_reset = device_was_reset,
-	.closed = session_closed,
+	.closed = vm_end_session,
 };
 
 static void run(struct loop_task *task)
@@ -261,66 +258,9 @@ static void run(struct loop_task *task)
 	if (vm->session != NULL)
 		vu_session_signal_log(vm->session);
 	if (vm->session != NULL && vu_session_memory_lost(vm->session))
-		session_closed(vm, "it truncated the guest's memory");
+		vm_end_session(vm, "it truncated the guest's memory");
 	else if (more)
 		loop_defer(vm->loop, &vm->run);
-}
-
-/* --- front-ends --- */
-
-static void serve_front_end(struct vm *vm, int fd)
-{
-	uint64_t now = loop_now_ms(vm->loop);
-
-	if (!peer_allowed(&vm->set->peers, fd)) {
-		log_limited(&vm->refusals, now, LOG_WARNING, vm->tag,
-			    "a front-end was refused: its user is not in --allow-uid");
-		fd_close(&fd);
-		return;
-	}
-	/* one that is gone, or never said anything, does not block the next */
-	if (vm->session != NULL &&
-	    (vu_session_hung_up(vm->session) || !vu_session_has_spoken(vm->session)))
-		session_closed(vm, "replaced by a new front-end");
-	if (vm->session != NULL) {
-		log_limited(&vm->refusals, now, LOG_WARNING, vm->tag,
-			    "a second front-end was refused: one is being served");
-		fd_close(&fd);
-		return;
-	}
-	vm->session = vu_session_new(vm->loop, fd, &vm->vu_ops, vm, vm->tag);
-	if (vm->session == NULL)
-		log_limited(&vm->refusals, now, LOG_WARNING, vm->tag, "front-end refused: %s",
-			    strerror(errno));
-	else
-		log_limited(&vm->front_ends, now, LOG_NOTICE, vm->tag, "front-end connected");
-}
-
-static void on_front_end(struct loop_source *source, uint32_t events)
-{
-	struct vm *vm = container_of(source, struct vm, accept);
-	int fd = accept4(vm->listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-	(void)events;
-	if (fd >= 0) {
-		serve_front_end(vm, fd);
-		return;
-	}
-	if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS)
-		return;
-	log_limited(&vm->refusals, loop_now_ms(vm->loop), LOG_WARNING, vm->tag,
-		    "cannot accept a front-end for now: %s", strerror(errno));
-	/* the timer first: a listener that nothing would wake again were lost */
-	if (loop_arm(vm->loop, &vm->accept_resume, ACCEPT_PAUSE_MS) == 0)
-		(void)!loop_modify(vm->loop, &vm->accept, 0);
-}
-
-static void resume_accepting(struct timer *timer)
-{
-	struct vm *vm = container_of(timer, struct vm, accept_resume);
-
-	if (loop_modify(vm->loop, &vm->accept, EPOLLIN) < 0)
-		(void)!loop_arm(vm->loop, timer, ACCEPT_PAUSE_MS);
 }
 
 /* --- life --- */
@@ -351,17 +291,6 @@ static void init_device(struct vm *vm, const struct vm_params *vm_params)
 	device_init(&vm->device, &params);
 }
 
-static void explain(char *why, const char *what, int err)
-{
-	if (err == -EEXIST)
-		snprintf(why, VM_WHY_BYTES, "%s: something that is no socket is there already",
-			 what);
-	else if (err == -EADDRINUSE)
-		snprintf(why, VM_WHY_BYTES, "%s: another program listens there", what);
-	else
-		snprintf(why, VM_WHY_BYTES, "%s: cannot listen: %s", what, strerrordesc_np(-err));
-}
-
 static int open_sockets(struct vm *vm, char *why)
 {
 	char culprit[HOST_CULPRIT_BYTES];
@@ -376,16 +305,19 @@ static int open_sockets(struct vm *vm, char *why)
 		.forward_listen = vm->config->forward_listen,
 		.forward_listen_count = vm->config->forward_listen_count,
 	};
-	int err = broker_listen(vm->set->broker, &vm->listener, vm->config->socket, SOCK_STREAM);
+	int err = vm_open_front_end(vm, why);
 
-	if (err < 0) {
-		explain(why, vm->config->socket, err);
+	if (err < 0)
 		return err;
-	}
 	err = host_open(&vm->host, &params, culprit);
 	if (err < 0)
-		explain(why, culprit, err);
+		vm_explain(why, culprit, err);
 	return err;
+}
+
+static const char *front_end_name(const struct vm_config *config)
+{
+	return config->socket != NULL ? config->socket : "a descriptor of the parent";
 }
 
 static void announce(const struct vm *vm)
@@ -393,11 +325,12 @@ static void announce(const struct vm *vm)
 	const struct vm_config *config = vm->config;
 
 	if (config->uds_path != NULL)
-		log_notice(vm->tag, "VMM at %s, host programs at %s", config->socket,
+		log_notice(vm->tag, "VMM at %s, host programs at %s", front_end_name(config),
 			   config->uds_path);
 	else
 		log_notice(vm->tag, "VMM at %s, forwarding to CID %u, %zu listening ports",
-			   config->socket, config->forward_cid, config->forward_listen_count);
+			   front_end_name(config), config->forward_cid,
+			   config->forward_listen_count);
 }
 
 /* The members that are not zero. */
@@ -410,17 +343,15 @@ static void set_up(struct vm *vm, const struct vm_params *params)
 	vm->grant = *params->grant;
 	vm->loop = params->worker->loop;
 	vm->scratch = params->worker->scratch;
-	vm->listener.fd = -1;
+	vm_init_front_end(vm);
 	vm->host.uds.fd = -1;
 	vm->host.door_fd = -1;
 	vm->host.uds_seqpacket.fd = -1;
-	vm->accept.fd = -1;
-	vm->accept.on_event = on_front_end;
-	vm->accept_resume.on_expire = resume_accepting;
 	vm->probe.on_expire = probe;
 	vm->wake_up.deliver = on_wake_up;
 	vm->vu_ops = vu_ops_template;
 	vm->vu_ops.max_queue_size = vm->config->queue_size;
+	vm->vu_ops.no_mem_slots = vm->config->no_mem_slots;
 	vm->vu_ops.refusals = &vm->refusals;
 	snprintf(vm->tag, sizeof(vm->tag), "vm=%u", vm->cid);
 	pthread_mutex_init(&vm->lock, NULL);
@@ -457,14 +388,13 @@ int vm_start(struct vm *vm)
 	int err = host_start(&vm->host);
 
 	if (err == 0)
-		err = loop_add(vm->loop, &vm->accept, vm->listener.fd, EPOLLIN);
+		err = vm_start_front_end(vm);
 	return err;
 }
 
 void vm_stop(struct vm *vm)
 {
-	loop_del(vm->loop, &vm->accept);
-	loop_disarm(vm->loop, &vm->accept_resume);
+	vm_stop_front_end(vm);
 	host_stop(&vm->host);
 	vu_session_free(vm->session);
 	vm->session = NULL;
@@ -476,7 +406,7 @@ void vm_stop(struct vm *vm)
 
 void vm_free(struct vm *vm)
 {
-	broker_unlisten(vm->set->broker, &vm->listener);
+	vm_close_front_end(vm);
 	host_close(&vm->host);
 	pthread_mutex_destroy(&vm->lock);
 	config_free_vm(vm->config);

@@ -58,6 +58,9 @@ void vm_stop(struct vm *vm);
 /** Remove the sockets it made, and free it. Stopped, or never put into the set. */
 void vm_free(struct vm *vm);
 
+/** Whether its one front-end is a connection that the parent made. */
+bool vm_has_lent_session(const struct vm *vm) must_use;
+
 /** What it was given, to be given back when it is gone. */
 const struct bounds_grant *vm_grant(const struct vm *vm) must_use;
 

@@ -12,10 +12,23 @@
 
 #include "base/log.h"
 #include "daemon/vm.h"
+#include "host/door.h"
 #include "host/host.h"
 #include "host/unix_listener.h"
 #include "vhost_user/vu_session.h"
 #include "vsock/device.h"
+
+/** Where front-ends come from. */
+struct vm_front {
+	struct unix_listener listener; /* of a server */
+	struct loop_source accept;
+	struct timer timer;        /* accept, or dial, again */
+	int lent_fd;               /* connected, from the parent, not served yet; or -1 */
+	int door_fd;               /* of the broker, to dial a VMM that listens; or -1 */
+	struct door door;          /* likewise, when it is started */
+	struct door_caller caller; /* a call is under way */
+	uint32_t pause_ms;         /* before the next one */
+};
 
 struct vm {
 	uint32_t cid;
@@ -30,9 +43,7 @@ struct vm {
 	struct host host;
 	struct vu_device_ops vu_ops;
 	struct vu_session *session; /* NULL: no front-end */
-	struct unix_listener listener;
-	struct loop_source accept;
-	struct timer accept_resume;
+	struct vm_front front;
 	struct timer probe;
 	struct loop_msg wake_up;   /* from a sibling's owner */
 	bool woken;                /* it is on its way; under the lock */
@@ -51,6 +62,32 @@ struct vm {
 
 /** Whether the two are siblings. Context: any thread. */
 bool vm_may_meet(const struct vm *vm, const struct vm *other) must_use;
+
+/** The session is over, as vu_device_ops.closed. */
+void vm_end_session(void *ctx, const char *reason);
+
+/* vm_front_end.c: front-ends come, in one of three ways */
+
+/** Nothing is open yet. */
+void vm_init_front_end(struct vm *vm);
+
+/** Listen, prepare to dial, or take over what the parent gave. Return: 0, or -errno with @why. */
+int vm_open_front_end(struct vm *vm, char *why) must_use;
+
+/** Begin to accept or dial. Owner. Return: 0 or -errno */
+int vm_start_front_end(struct vm *vm) must_use;
+
+/** A session has ended; @spoke: it was one. Owner. */
+void vm_front_end_gone(struct vm *vm, bool spoke);
+
+/** No more front-ends. Owner; legal when not started. */
+void vm_stop_front_end(struct vm *vm);
+
+/** Close what vm_open_front_end() opened. */
+void vm_close_front_end(struct vm *vm);
+
+/** Say why listening failed, in VM_WHY_BYTES. */
+void vm_explain(char *why, const char *what, int err);
 
 /* vm_query.c: what subscribers are told, if there are any; owner only */
 

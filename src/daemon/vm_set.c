@@ -53,3 +53,9 @@ struct vm_table *vm_set_publish(struct vm_set *set, struct vm_table *table)
 {
 	return __atomic_exchange_n(&set->table, table, __ATOMIC_ACQ_REL);
 }
+
+void vm_set_leave(const struct vm_set *set)
+{
+	if (set->rest != NULL && __atomic_sub_fetch(&set->rest->left, 1, __ATOMIC_ACQ_REL) == 0)
+		loop_stop(set->rest->loop);
+}

@@ -16,6 +16,7 @@
 #include "base/compiler.h"
 #include "host/broker.h"
 #include "host/peer.h"
+#include "loop/loop.h"
 
 struct vm;
 
@@ -25,10 +26,17 @@ struct vm_table {
 	struct vm *vms[];
 };
 
+/** How many VMs can still have a front-end, where no VM comes and none may reconnect. */
+struct vm_rest {
+	uint32_t left;     /* atomic */
+	struct loop *loop; /* of the main thread, stopped when none is left */
+};
+
 struct vm_set {
 	struct vm_table *table; /* atomic; NULL: nobody yet */
 	struct broker *broker;  /* makes and removes their sockets */
 	struct peer_list peers; /* who may connect to these */
+	struct vm_rest *rest;   /* NULL: the daemon goes on whatever becomes of them */
 };
 
 /** The table of now. Context: any thread; valid until its dispatch ends. */
@@ -47,5 +55,8 @@ struct vm_table *vm_set_copy(const struct vm_set *set, struct vm *add, const str
 
 /** Let everybody see @table. Return: the old one, to be freed when nobody uses it. */
 struct vm_table *vm_set_publish(struct vm_set *set, struct vm_table *table) must_use;
+
+/** A VM can have no front-end any more. Context: any thread */
+void vm_set_leave(const struct vm_set *set);
 
 #endif

@@ -68,6 +68,13 @@ static int ask_path(struct broker *broker, enum broker_op op, const char *path, 
 	return ask(broker, &request, reply, fd);
 }
 
+static void keep_only(int fd)
+{
+	if (fd > STDERR_FILENO + 1)
+		(void)close_range(STDERR_FILENO + 1, (unsigned int)fd - 1, 0);
+	(void)close_range((unsigned int)fd + 1, ~0u, 0);
+}
+
 /* The new process; it returns only to end. */
 static void live(const struct broker_params *params, int channel)
 {
@@ -87,7 +94,7 @@ static int make_process(struct broker *broker)
 		return -errno;
 	broker->pid = fork();
 	if (broker->pid == 0) {
-		fd_close(&ends[0]);
+		keep_only(ends[1]); /* sockets that the parent lent are not for it */
 		live(&broker->params, ends[1]);
 		_exit(0);
 	}
@@ -173,6 +180,10 @@ void broker_unlisten(struct broker *broker, struct unix_listener *listener)
 {
 	if (listener->fd < 0)
 		return;
+	if (listener->lent) {
+		fd_close(&listener->fd);
+		return;
+	}
 	if (broker->pid == 0) {
 		unix_listener_close(listener);
 		return;
@@ -187,6 +198,14 @@ int broker_open_door(struct broker *broker, const char *path, int *fd)
 
 	*fd = -1;
 	return broker->pid == 0 ? 0 : ask_path(broker, BROKER_DOOR, path, 0, &reply, fd);
+}
+
+int broker_open_vmm_door(struct broker *broker, const char *path, int *fd)
+{
+	struct broker_reply reply;
+
+	*fd = -1;
+	return broker->pid == 0 ? 0 : ask_path(broker, BROKER_VMM_DOOR, path, 0, &reply, fd);
 }
 
 int broker_open_config(struct broker *broker)

@@ -72,6 +72,9 @@ void broker_unlisten(struct broker *broker, struct unix_listener *listener);
  */
 int broker_open_door(struct broker *broker, const char *path, int *fd) must_use;
 
+/** As broker_open_door(), for a channel that can dial a VMM at PATH and nothing else. */
+int broker_open_vmm_door(struct broker *broker, const char *path, int *fd) must_use;
+
 /**
  * broker_open_config() - The file of --config, as it is now
  *

@@ -19,6 +19,7 @@ enum broker_op {
 	BROKER_LISTEN_PRIVATE, /* likewise */
 	BROKER_UNLISTEN,       /* id */
 	BROKER_DOOR,           /* path: a reply with the door */
+	BROKER_VMM_DOOR,       /* likewise, to that path itself */
 	BROKER_CONFIG,         /* a reply with the file */
 	BROKER_SEAL,
 	BROKER_OP_COUNT

@@ -9,7 +9,8 @@
  * is judged here: the daemon behind the main channel may have been taken over.
  *
  * A door is a channel of its own, made for one VM: all it can say is a port, so
- * the holder of a door reaches PATH_PORT and nothing else. The directory of
+ * the holder of a door reaches PATH_PORT and nothing else (the holder of a VMM's
+ * door: PATH and nothing else). The directory of
  * PATH was opened when the door was made: what is renamed, removed or replaced
  * by a link above it later leads nowhere else. The process enters that directory
  * to dial, which it may because it has one thread. Requests with a path are
@@ -50,6 +51,7 @@ struct server {
 struct door_end {
 	int fd;
 	int dir_fd;
+	bool one_path; /* leads to a VMM at this name, whatever port is said */
 	char name[UNIX_PATH_ROOM];
 };
 
@@ -70,25 +72,15 @@ static bool is_type(int type)
 static int dial(const struct door_end *door, uint32_t port, int type)
 {
 	char name[UNIX_PATH_ROOM + PORT_ROOM];
-	struct sockaddr_un address;
-	int fd scoped_fd = -1;
-	int err;
 
 	if (!is_type(type))
 		return -EINVAL;
-	(void)snprintf(name, sizeof(name), "%s_%u", door->name, port);
-	err = unix_address(&address, name);
-	if (err < 0)
-		return err;
 	if (fchdir(door->dir_fd) < 0)
 		return -errno;
-	fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -errno;
-	fd_refuse_rights(fd);
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		return -errno;
-	return fd_take(&fd);
+	if (door->one_path)
+		return unix_dial(door->name, type, true);
+	(void)snprintf(name, sizeof(name), "%s_%u", door->name, port);
+	return unix_dial(name, type, false);
 }
 
 /* Answer with the descriptor, or with the error, that @result is. */
@@ -136,7 +128,7 @@ static int watch(struct server *server, struct door_end *door, int fd)
 }
 
 /* Return: the other end, or -errno. */
-static int open_door(struct server *server, const char *path)
+static int open_door(struct server *server, const char *path, bool one_path)
 {
 	struct door_end *door = calloc(1, sizeof(*door));
 	const char *name = NULL;
@@ -156,6 +148,7 @@ static int open_door(struct server *server, const char *path)
 		return err;
 	}
 	memcpy(door->name, name, strlen(name) + 1);
+	door->one_path = one_path;
 	door->fd = ends[0];
 	err = watch(server, door, door->fd);
 	if (err == 0)
@@ -237,8 +230,8 @@ static int obey(struct server *server, const struct broker_request *request, uin
 		return -EPERM;
 	if ((request->op == BROKER_LISTEN || request->op == BROKER_LISTEN_PRIVATE) && has_path)
 		return make_listener(server, request, id);
-	if (request->op == BROKER_DOOR && has_path)
-		return open_door(server, request->path);
+	if ((request->op == BROKER_DOOR || request->op == BROKER_VMM_DOOR) && has_path)
+		return open_door(server, request->path, request->op == BROKER_VMM_DOOR);
 	if (request->op == BROKER_CONFIG)
 		return open_config(server);
 	if (request->op != BROKER_SEAL)

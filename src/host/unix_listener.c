@@ -30,6 +30,24 @@ int unix_address(struct sockaddr_un *address, const char *path)
 	return 0;
 }
 
+int unix_dial(const char *path, int type, bool takes_rights)
+{
+	struct sockaddr_un address;
+	int fd scoped_fd = -1;
+	int err = unix_address(&address, path);
+
+	if (err < 0)
+		return err;
+	fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (!takes_rights)
+		fd_refuse_rights(fd);
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return -errno;
+	return fd_take(&fd);
+}
+
 /* Whether somebody accepts connections there. */
 static int probe(const struct sockaddr_un *address)
 {

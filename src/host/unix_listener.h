@@ -6,6 +6,7 @@
 #ifndef HOST_UNIX_LISTENER_H
 #define HOST_UNIX_LISTENER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <sys/un.h>
@@ -26,6 +27,7 @@ extern const struct unix_access unix_access_default;
 struct unix_listener {
 	int fd;     /* -1 when closed */
 	int dir_fd; /* the node's directory (O_PATH); -1: another process removes it */
+	bool lent;  /* the socket came from the parent, and so did the node: it stays */
 	dev_t dev;
 	ino_t ino;   /* of the node we made */
 	uint32_t id; /* with the broker, if that made it */
@@ -52,6 +54,14 @@ void unix_listener_remove(struct unix_listener *listener);
 
 /** Close, and remove the node as above. Legal when closed. */
 void unix_listener_close(struct unix_listener *listener);
+
+/**
+ * unix_dial() - Connect without waiting
+ * @takes_rights: whether the other side may pass descriptors
+ *
+ * Return: a non-blocking socket; -EAGAIN: the listener's backlog is full; other -errno
+ */
+int unix_dial(const char *path, int type, bool takes_rights) must_use;
 
 /** Fill in an address. Return: 0 or -ENAMETOOLONG. */
 int unix_address(struct sockaddr_un *address, const char *path) must_use;

@@ -26,11 +26,18 @@
 #include "vhost_user/vu_internal.h"
 #include "virtio/ring_spec.h"
 
-/** All protocol features offered; front-ends acknowledge some of them. */
+/** All protocol features there are; front-ends acknowledge some of them. */
 #define VU_PROTOCOL_FEATURES                                                    \
 	(bit64(VU_PROTOCOL_F_MQ_BIT) | bit64(VU_PROTOCOL_F_LOG_SHMFD_BIT) |     \
 	 bit64(VU_PROTOCOL_F_REPLY_ACK_BIT) | bit64(VU_PROTOCOL_F_CONFIG_BIT) | \
 	 bit64(VU_PROTOCOL_F_RESET_DEVICE_BIT) | bit64(VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS_BIT))
+
+static uint64_t vu_protocol_offered(const struct vu_session *session)
+{
+	if (session->ops->no_mem_slots)
+		return VU_PROTOCOL_FEATURES & ~bit64(VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS_BIT);
+	return VU_PROTOCOL_FEATURES;
+}
 
 static struct vu_ring *vu_ring_of(struct vu_session *session, const struct vu_msg *msg)
 {
@@ -103,13 +110,13 @@ static enum vu_outcome vu_set_features(struct vu_session *session, const struct 
 static enum vu_outcome vu_get_protocol_features(struct vu_session *session,
 						const struct vu_msg *msg)
 {
-	return vu_answer_u64(session, msg, VU_PROTOCOL_FEATURES);
+	return vu_answer_u64(session, msg, vu_protocol_offered(session));
 }
 
 static enum vu_outcome vu_set_protocol_features(struct vu_session *session,
 						const struct vu_msg *msg)
 {
-	uint64_t alien = msg->value & ~VU_PROTOCOL_FEATURES;
+	uint64_t alien = msg->value & ~vu_protocol_offered(session);
 
 	if (alien != 0)
 		return vu_refuse(session, "bits 0x%" PRIx64 " were not offered", alien);

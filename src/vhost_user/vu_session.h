@@ -29,6 +29,7 @@
 struct vu_device_ops {
 	uint64_t features;       /* virtio feature bits offered, without bit 30 */
 	uint32_t max_queue_size; /* SET_VRING_NUM beyond it ends the session */
+	bool no_mem_slots;       /* CONFIGURE_MEM_SLOTS is not offered */
 	/* of lines about refusals; outlives sessions, so that a new one has no new share */
 	struct log_limit *refusals; /* NULL: none are written */
 

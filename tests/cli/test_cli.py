@@ -17,10 +17,11 @@ from waiting import until
 MAN_PAGE = os.path.join(ROOT, "docs", "vhost-device-vsock.1")
 VM_KEYS = ("guest-cid", "socket", "uds-path", "forward-cid", "forward-listen",
            "tx-buffer-size", "queue-size", "groups", "max-connections",
-           "max-half-open", "max-buffered")
+           "max-half-open", "max-buffered", "mode", "fd", "mem-slots")
 OTHER_OPTIONS = ("vm", "config", "threads", "total-connections", "total-buffered", "log-level",
                  "log-rate", "control", "metrics", "sandbox", "user", "group", "socket-mode",
-                 "socket-group", "allow-uid", "check-config", "help", "version")
+                 "socket-group", "allow-uid", "check-config",
+                 "print-capabilities", "help", "version")
 
 # As rust-vmm's README writes them, but with paths below the working directory.
 OPTIONS = """--guest-cid=4 --socket=vhost4.socket --uds-path=vm4.vsock

@@ -107,7 +107,8 @@ class FrontEnd:
     """
 
     def __init__(self, path, timeout=5.0):
-        self.sock = connect_unix(path, timeout)
+        """path: where the back-end listens, or a socket that is connected to it."""
+        self.sock = connect_unix(path, timeout) if isinstance(path, str) else path
         self.timeout = timeout * SCALE
         self.sock.settimeout(self.timeout)
         self.need_reply = False

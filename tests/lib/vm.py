@@ -8,11 +8,15 @@ from vsockpkt import TYPE_SEQPACKET
 
 
 class Vm:
-    """Created running unless start is off. Keywords go to driver.Guest."""
+    """Created running unless start is off. Keywords go to driver.Guest.
+
+    connect: returns what FrontEnd takes; the usual is the daemon's socket.
+    """
 
     def __init__(self, paths, order=Qemu10, start=True, features=None, socket_types=0,
-                 **guest_options):
+                 connect=None, **guest_options):
         self.paths = paths
+        self.connect = connect or (lambda: paths.socket)
         self.order = order()
         self.order.features = self.order.features if features is None else features
         self.order.features |= socket_types
@@ -28,7 +32,7 @@ class Vm:
 
     def boot(self):
         """Connect, negotiate, activate, fill the rings."""
-        self.fe = FrontEnd(self.paths.socket)
+        self.fe = FrontEnd(self.connect())
         self.order.negotiate(self.fe, self.guest)
         self.order.activate(self.fe, self.guest)
         self.guest.start()

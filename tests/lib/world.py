@@ -27,10 +27,11 @@ class World:
     device: what the guests have instead of QEMU's usual one: one name, or a dict of them by CID.
     """
 
-    def __init__(self, pair, groups=None, args=(), device=None):
+    def __init__(self, pair, groups=None, args=(), device=None, options=None):
         self.pair = pair
         self.groups = groups or GROUPS
         self.args = args
+        self.options = options
         self.device = device
         self.dir = run_dir()
         self.daemon = None
@@ -53,7 +54,8 @@ class World:
         self.down()
         per_vm = {cid: {"groups": groups, "tx-buffer-size": WINDOW}
                   for cid, groups in self.groups.items()}
-        self.daemon = Daemon(self.groups, per_vm=per_vm, args=self.args, directory=str(self.dir))
+        self.daemon = Daemon(self.groups, self.options, per_vm=per_vm, args=self.args,
+                             directory=str(self.dir))
         self.suspect = False
 
     def ensure(self, *cids):

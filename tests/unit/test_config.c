@@ -125,13 +125,13 @@ static const struct args_case bad_vms[] = {
 	{ { "--vm", VM4, "--vm", "socket" },
 	  "--vm 2: 'socket': expected KEY=VALUE pairs separated by ','" },
 	{ { "--vm", VM4, "--vm", VM3 ",size=3" },
-	  "--vm 2: 'size': expected one of guest-cid, socket, uds-path, forward-cid, "
+	  "--vm 2: 'size': expected one of guest-cid, socket, mode, fd, uds-path, forward-cid, "
 	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
-	  "max-half-open, max-buffered" },
+	  "max-half-open, max-buffered, mem-slots" },
 	{ { "--vm", VM3 ",threads=3" },
-	  "--vm 1: 'threads': expected one of guest-cid, socket, uds-path, forward-cid, "
+	  "--vm 1: 'threads': expected one of guest-cid, socket, mode, fd, uds-path, forward-cid, "
 	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
-	  "max-half-open, max-buffered" },
+	  "max-half-open, max-buffered, mem-slots" },
 	{ { "--vm", VM3 ",max-connections=0" },
 	  "--vm 1: max-connections: '0': expected a number from 1 to 65536" },
 	{ { "--vm", VM3 ",max-half-open=65537" },

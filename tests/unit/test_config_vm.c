@@ -58,6 +58,42 @@ static void test_parse(void **state)
 	config_free_vm(NULL);
 }
 
+/* Where the VMM is, and what it is offered. */
+static void test_vmm(void **state)
+{
+	struct vm_config *plain = vm_of("socket=s,uds-path=u");
+	struct vm_config *spelt = vm_of("socket-path=s,uds-path=u,mode=server,mem-slots=on");
+	struct vm_config *client = vm_of("socket=s,uds-path=u,mode=client");
+	struct vm_config *table = vm_of("socket=s,uds-path=u,mem-slots=off");
+	struct vm_config *lent = vm_of("fd=3,uds-path=u");
+
+	(void)state;
+	assert_true(config_same_vm(plain, spelt));
+	assert_true(client->dials && !plain->dials);
+	assert_true(table->no_mem_slots && !plain->no_mem_slots);
+	assert_false(config_same_vm(plain, client));
+	assert_false(config_same_vm(plain, table));
+	assert_null(lent->socket);
+	assert_int_equal(lent->fd, 3);
+	assert_false(config_same_vm(plain, lent));
+	config_free_vm(plain);
+	config_free_vm(spelt);
+	config_free_vm(client);
+	config_free_vm(table);
+	config_free_vm(lent);
+	expect_refused("fd=2,uds-path=u", NULL,
+		       "vhost-device-vsock: --vm 1: fd: '2': expected a descriptor from 3 to "
+		       "1048575\n");
+	expect_refused("fd=3,socket=s,uds-path=u", NULL,
+		       "vhost-device-vsock: --vm 1: fd: '3': expected neither socket nor "
+		       "mode=client beside it\n");
+	expect_refused("mode=client,uds-path=u", NULL,
+		       "vhost-device-vsock: --vm 1: socket: missing, expected a path with a length "
+		       "from 1 to 107 bytes\n");
+	expect_refused("socket=s,uds-path=u,mem-slots=no", NULL,
+		       "vhost-device-vsock: --vm 1: mem-slots: 'no': expected on or off\n");
+}
+
 static void test_refused_alone(void **state)
 {
 	(void)state;
@@ -176,6 +212,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_parse),
+		cmocka_unit_test(test_vmm),
 		cmocka_unit_test(test_refused_alone),
 		cmocka_unit_test(test_refused_beside_another),
 		cmocka_unit_test(test_too_many_together),

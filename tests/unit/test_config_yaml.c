@@ -115,9 +115,9 @@ static const struct file_case bad_files[] = {
 			    "total-connections, total-buffered, log-level, log-rate, "
 			    "control, metrics" },
 	{ ONE_VM "  size: 3\n",
-	  "4: 'size': expected one of guest-cid, socket, uds-path, forward-cid, "
+	  "4: 'size': expected one of guest-cid, socket, mode, fd, uds-path, forward-cid, "
 	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
-	  "max-half-open, max-buffered" },
+	  "max-half-open, max-buffered, mem-slots" },
 	{ ONE_VM "  uds-path: u\n",
 	  "4: 'uds-path': expected uds-path only once, line 3 has it already" },
 	{ ONE_VM "vms: []\n", "4: 'vms': expected vms only once, line 1 has it already" },
@@ -147,9 +147,9 @@ static const struct file_case bad_files[] = {
 	{ "vms:\n- *c\n", "2: 'c': expected no anchors and aliases" },
 	{ "vms:\n- socket: !!str s\n", "2: 'tag:yaml.org,2002:str': expected no tags" },
 	{ ONE_VM "  <<: {}\n",
-	  "4: '<<': expected one of guest-cid, socket, uds-path, forward-cid, "
+	  "4: '<<': expected one of guest-cid, socket, mode, fd, uds-path, forward-cid, "
 	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
-	  "max-half-open, max-buffered" },
+	  "max-half-open, max-buffered, mem-slots" },
 	{ ONE_VM "---\n" ONE_VM, "4: expected a single document" },
 	{ "vms:\n- socket: \"a\\0b\"\n", "2: 'a': expected text without NUL characters" },
 	{ "vms:\n - socket: s\n  uds_path: u\n",
@@ -281,14 +281,10 @@ static void test_damaged_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_good_files),
-		cmocka_unit_test(test_no_vms),
-		cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_default_limits),
-		cmocka_unit_test(test_bad_files),
-		cmocka_unit_test(test_options_win_over_file),
-		cmocka_unit_test(test_bounds),
-		cmocka_unit_test(test_damaged_file),
+		cmocka_unit_test(test_good_files), cmocka_unit_test(test_no_vms),
+		cmocka_unit_test(test_limits),     cmocka_unit_test(test_default_limits),
+		cmocka_unit_test(test_bad_files),  cmocka_unit_test(test_options_win_over_file),
+		cmocka_unit_test(test_bounds),     cmocka_unit_test(test_damaged_file),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
