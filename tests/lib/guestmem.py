@@ -38,6 +38,13 @@ class Region:
         os.close(self.fd)
 
 
+def block_size(size):
+    """What is set aside for a buffer: up to an eighth more, so that there are few sizes of free
+    blocks, and buffers of ever new sizes do not use the memory up."""
+    step = 1 << max(0, size.bit_length() - 4)
+    return (size + step - 1) // step * step
+
+
 class GuestMemory:
     """Regions of one guest. Allocation is from the last region given."""
 
@@ -64,7 +71,7 @@ class GuestMemory:
 
     def alloc(self, size, align=16):
         """Address of at least one byte; blocks never touch each other."""
-        size = max(size, 1)
+        size = block_size(max(size, 1))
         free = self._free.get((size, align))
         if free:
             return free.pop()
@@ -74,7 +81,7 @@ class GuestMemory:
         return gpa
 
     def free(self, gpa, size, align=16):
-        self._free.setdefault((max(size, 1), align), []).append(gpa)
+        self._free.setdefault((block_size(max(size, 1)), align), []).append(gpa)
 
     def alloc_ring(self, size, align):
         return self.alloc(size, max(align, 2))

@@ -74,6 +74,16 @@ class HostSocket:
             line += self.recv_exact(1, timeout)
         return line
 
+    def drain_line(self, timeout=waiting.DEFAULT_TIMEOUT):
+        """As recv_line(), or what there was until the end."""
+        line = bytearray()
+
+        def step():
+            line.extend(self.recv_now(1))
+            return line.endswith(b"\n") or self.ended
+        until(step, "a line on the host", timeout, [self])
+        return bytes(line)
+
     def recv_eof(self, timeout=waiting.DEFAULT_TIMEOUT):
         """Everything up to the end, which must not be a reset."""
         data = self.drain(timeout)

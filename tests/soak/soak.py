@@ -32,6 +32,7 @@ from hostsock import HostSocket, stream  # noqa: E402
 from vm import Vm  # noqa: E402
 
 BULK, CHURN, MORTAL, LEFT, RIGHT, ABUSED, NEIGHBOUR = CIDS = range(3, 10)
+ANSWER_S = 1.5  # after which refusals begin: DIAL_TIMEOUT_MS, CONN_REQUEST_TIMEOUT_MS
 ALLOWED_GROWTH_KIB = 4096  # between a third of the time and the end
 SETTLE_S = 30
 
@@ -81,23 +82,45 @@ class Part:
         """Random bytes."""
         return self.random.randbytes(self.random.randrange(1, most))
 
-    def host_pair(self, cid):
-        """(host's end, guest's end), asked for by one of them."""
+    def ask_guest(self, cid):
+        """A host program asks: (host's end, guest's end), or None when it was refused."""
         guest = self.vms[cid].guest
         port = self.next_port()
-        self.count["connections"] += 1
-        if self.random.random() < 0.5:
-            listener = gsocket.Listener(guest, port)
-            host = self.daemon.connect(port, cid)
-            sock = listener.accept()
-            del guest.listeners[port]
-            return host, sock
+        listener = gsocket.Listener(guest, port)
+        host = self.daemon.request(port, cid)
+        line = host.drain_line()
+        sock = listener.accept() if line.startswith(b"OK ") else None
+        del guest.listeners[port]
+        if sock is None:
+            host.close()
+        return sock and (host, sock)
+
+    def ask_host(self, cid):
+        """The guest asks; as ask_guest()."""
+        port = self.next_port()
         door = self.daemon.listen(port, cid)
-        sock = gsocket.connect(guest, port, port)
-        host = door.accept()
-        door.close()
-        self.daemon.listeners.remove(door)
-        return host, sock
+        try:
+            sock = gsocket.connect(self.vms[cid].guest, port, port)
+            return door.accept(), sock
+        except gsocket.Reset:
+            return None
+        finally:
+            door.close()
+            self.daemon.listeners.remove(door)
+
+    def host_pair(self, cid):
+        """(host's end, guest's end), asked for by one of them. Both are this process: if it was not
+        given the processor for as long as an answer may take, a refusal is right."""
+        while True:
+            asked = time.monotonic()
+            pair = self.random.choice((self.ask_guest, self.ask_host))(cid)
+            if pair:
+                self.count["connections"] += 1
+                return pair
+            took = time.monotonic() - asked
+            if took < ANSWER_S:
+                raise AssertionError(f"refused after {took:.3f} s")
+            self.count["late"] += 1
 
     def end(self, host, sock):
         """Both closing orders."""
@@ -354,6 +377,7 @@ def report(seconds, counts, delays, watch, errors):
         ("bytes compared", f"{total['bytes']}"),
         ("connections", f"{total['connections']}"),
         ("faults survived", f"{total['faults']}"),
+        ("requests answered too late by a process of the soak", f"{total['late']}"),
         ("descriptors, start / most / end",
          f"{watch.fds[0]} / {max(watch.fds)} / {watch.fds[-1]}"),
         ("own memory, start / most / end, KiB",
