@@ -8,7 +8,10 @@
  * worker ends a dispatch, after which nobody can find it or hold it from an
  * earlier look. Its owner then ends it, which drops its flows in siblings'
  * inboxes. Messages that siblings posted to its owner were posted before, so
- * they were delivered before. Then nothing refers to it and it is freed.
+ * they were delivered before. What its owner posted to itself, having found the
+ * guest's memory truncated, may be behind the first message of the two: so that
+ * only ends the session, and the second one the VM. Then nothing refers to it
+ * and it is freed.
  *
  * Neighbours keep running: all they do is take one message.
  */
@@ -213,6 +216,12 @@ int manager_add(struct manager *manager, const struct vm_config *config, bool fr
 	return publish_and_start(manager, vm, why);
 }
 
+static void hang_up(struct vm *vm, void *arg)
+{
+	(void)arg;
+	vm_hang_up(vm);
+}
+
 static void stop(struct vm *vm, void *arg)
 {
 	(void)arg;
@@ -230,6 +239,7 @@ void manager_remove(struct manager *manager, struct vm *vm)
 	table = vm_set_publish(&manager->set, table);
 	let_dispatches_end(manager);
 	free(table);
+	manager_call(vm, hang_up, NULL);
 	manager_call(vm, stop, NULL);
 	vm_worker(vm)->vms--;
 	bury(manager, vm);

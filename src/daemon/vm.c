@@ -392,12 +392,17 @@ int vm_start(struct vm *vm)
 	return err;
 }
 
-void vm_stop(struct vm *vm)
+void vm_hang_up(struct vm *vm)
 {
 	vm_stop_front_end(vm);
-	host_stop(&vm->host);
 	vu_session_free(vm->session);
 	vm->session = NULL;
+}
+
+void vm_stop(struct vm *vm)
+{
+	vm_hang_up(vm);
+	host_stop(&vm->host);
 	reset(vm, "the VM was removed");
 	loop_disarm(vm->loop, &vm->probe);
 	device_fini(&vm->device);

@@ -48,10 +48,19 @@ int vm_new(const struct vm_params *params, struct vm **made, char *why) must_use
 int vm_start(struct vm *vm) must_use;
 
 /**
+ * vm_hang_up() - End its front-end and take no other
+ *
+ * From then on it posts no message to its own loop: vm_stop() in a later message
+ * is behind the last one. Context: owner; legal when it was not started
+ */
+void vm_hang_up(struct vm *vm);
+
+/**
  * vm_stop() - End its front-end and every connection, siblings' ones included
  *
  * Nobody else may find it in the set any more, or no worker runs. All that is
- * left is vm_free(). Context: owner; legal when it was not started
+ * left is vm_free(). While its worker runs, vm_hang_up() was a message before.
+ * Context: owner; legal when it was not started
  */
 void vm_stop(struct vm *vm);
 

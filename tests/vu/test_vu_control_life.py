@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """VMs that are added, removed and changed while others run."""
 
+import errno
 import json
 import os
 import signal
@@ -8,8 +9,9 @@ import signal
 import pytest
 
 import gsocket
+import waiting
 from control import Control, Failure, options, path_of
-from daemon import Daemon, VmPaths
+from daemon import Daemon, VmPaths, binary, has_sanitizer
 from hostsock import stream
 from vm import Vm
 from vsockpkt import OP_REQUEST, OP_RESPONSE, OP_RST, OP_RW
@@ -124,6 +126,71 @@ def test_removed_with_bytes_for_a_sibling_that_does_not_read(controlled, start_v
     remove(daemon, ctl, 4)
     remove(daemon, ctl, 3)
     assert ctl.call("list") == {"vms": []}
+
+
+class SlowRepair:
+    """A daemon with one worker, which can be held where it finds truncated memory."""
+
+    library = os.path.join(os.path.dirname(binary()), "tests", "vu", "slow-repair.so")
+
+    def __init__(self, tmp_path, monkeypatch):
+        self.fifo = str(tmp_path / "fifo")
+        os.mkfifo(self.fifo)
+        monkeypatch.setenv("LD_PRELOAD", self.library)
+        monkeypatch.setenv("SLOW_REPAIR", self.fifo)
+        monkeypatch.setenv("MALLOC_PERTURB_", "165")  # what was freed is not used unnoticed
+
+    def wait_held(self):
+        """Until the worker is there; the result lets it go by being closed."""
+        def step():
+            try:
+                ends.append(os.open(self.fifo, os.O_WRONLY | os.O_NONBLOCK))
+            except OSError as err:
+                assert err.errno == errno.ENXIO
+            return ends
+        ends = []
+        until(step, "the worker to repair its memory")
+        os.unlink(self.fifo)
+        os.mkfifo(self.fifo)  # for the next time
+        return ends[0]
+
+
+def sleeps(daemon):
+    """How often the main thread went to sleep, or None while it does not sleep."""
+    with open(f"/proc/{daemon.proc.pid}/status", encoding="ascii") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    count = int(fields["voluntary_ctxt_switches"])
+    return count if fields["State"].split()[0] == "S" else None
+
+
+@pytest.mark.skipif(has_sanitizer() or not os.path.exists(SlowRepair.library),
+                    reason="nothing can be preloaded")
+def test_removed_while_its_memory_is_truncated(start_controlled, start_vm, tmp_path, monkeypatch):
+    """What its worker finds out between the main thread's requests holds no freed VM."""
+    slow = SlowRepair(tmp_path, monkeypatch)
+    daemon, ctl = start_controlled(cids=(3, 4), per_vm={4: {"groups": "other"}},
+                                   args=["--threads", "1", "--sandbox", "none"])
+    guests = [start_vm(daemon, cid).guest for cid in (3, 4)]
+    ctl.call("list")
+    for guest in guests:
+        waiting.unregister(guest)  # nobody looks into its memory any more
+        os.ftruncate(guest.mem.home.fd, 0)
+    os.eventfd_write(guests[0].tx.kick, 1)
+    held = slow.wait_held()
+    until(lambda: sleeps(daemon), "the main thread to be idle")
+    before = sleeps(daemon)
+    ctl.send(b'{"method":"remove","params":{"cid":4}}\n')
+    until(lambda: (sleeps(daemon) or 0) > before, "the main thread to wait for the worker")
+    before = sleeps(daemon)
+    os.eventfd_write(guests[1].tx.kick, 1)
+    os.close(held)
+    held = slow.wait_held()
+    until(lambda: (sleeps(daemon) or 0) > before, "the main thread to wait for the worker again")
+    os.close(held)
+    assert ctl.line()["result"] == {}
+    daemon.vms.pop(4)
+    assert ctl.vm(4) is None
+    daemon.assert_healthy()
 
 
 def test_added_and_removed_under_traffic(controlled, start_vm, start_added, pattern):
