@@ -68,6 +68,7 @@ struct vm_config {
 	uint32_t max_half_open; /* of these, from each side */
 	uint32_t max_buffered;  /* bytes of the guest that nobody has taken yet */
 	bool no_mem_slots;      /* memory comes in one table, told again at each start */
+	bool ack;               /* an OK line answers CONNECT */
 	char **groups;          /* never empty after validation */
 	size_t group_count;
 };

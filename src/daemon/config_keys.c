@@ -250,6 +250,12 @@ static const struct config_key keys[KEY_COUNT] = {
 		.help = "off: take memory in one table of 8 regions, which QEMU tells again to\n"
 			"a daemon that was restarted.",
 	},
+	[KEY_ACK] = {
+		.name = "ack", .arg = "SWITCH", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "on or off", .set = config_set_switch, VM_FIELD(ack), .preset_text = "on",
+		.help = "Whether CONNECT is answered by OK: off for programs that take the\n"
+			"answer for data.",
+	},
 	[KEY_VM] = {
 		.name = "vm", .arg = "KEY=VALUE,...", .scope = CONFIG_IN_OPTION,
 		.what = "KEY=VALUE pairs separated by ','",

@@ -39,6 +39,7 @@ enum config_key_id {
 	KEY_MAX_HALF_OPEN,
 	KEY_MAX_BUFFERED,
 	KEY_MEM_SLOTS,
+	KEY_ACK,
 	KEY_VM,
 	KEY_CONFIG,
 	KEY_VMS,
@@ -202,6 +203,9 @@ int config_key_add(const struct config_target *target, const struct config_where
 
 /** Write --help, made from the table. */
 void config_print_help(FILE *out);
+
+/* config_values.c: parsers of values, as config_key.set */
+int config_set_switch(const struct config_key *key, void *field, const char *text) must_use;
 
 /* config_security.c: parsers of values, as config_key.set */
 int config_set_sandbox(const struct config_key *key, void *field, const char *text) must_use;

@@ -9,7 +9,7 @@ _vsockctl_cids() {
 _vsockctl() {
 	local commands="connect listen forward run list show connections stats top events add remove
 		set reload log-level drain"
-	local options="--control --json --uds --limit --sort --interval --groups --off --help --version"
+	local options="--control --json --uds --limit --sort --interval --groups --off --no-ack --help --version"
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	local command="" word at
 

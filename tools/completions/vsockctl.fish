@@ -18,6 +18,7 @@ complete -c vsockctl -l sort -x -a 'cid conns in out state' -d 'column of top'
 complete -c vsockctl -l interval -x -d 'seconds between two pictures of top'
 complete -c vsockctl -l groups -x -d 'groups, joined by +'
 complete -c vsockctl -l off -d 'take connections again'
+complete -c vsockctl -l no-ack -d 'CONNECT is not answered'
 complete -c vsockctl -s h -l help -d 'print a summary'
 complete -c vsockctl -s V -l version -d 'print the version'
 

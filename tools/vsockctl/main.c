@@ -21,17 +21,17 @@
 
 /*
  * Letters of the options: c --control, j --json, u --uds, s --sort, g --groups, l --limit,
- * i --interval, o --off. Every command takes c and j. With + all from the first argument on is a
- * command line of the user.
+ * i --interval, o --off, n --no-ack. Every command takes c and j. With + all from the first
+ * argument on is a command line of the user.
  */
 static const struct command commands[] = {
-	{ "connect", "CID PORT", "join standard input and output to a port of a guest", "u", 1, 2,
+	{ "connect", "CID PORT", "join standard input and output to a port of a guest", "un", 1, 2,
 	  cmd_connect },
 	{ "listen", "CID PORT [-- CMD]", "let a guest reach CMD, or standard input and output", "u",
 	  1, -1, cmd_listen },
-	{ "forward", "FROM TO", "lead a TCP port to a guest's port, or the reverse", "u", 2, 2,
+	{ "forward", "FROM TO", "lead a TCP port to a guest's port, or the reverse", "un", 2, 2,
 	  cmd_forward },
-	{ "run", "-- CMD", "run a program whose AF_VSOCK sockets reach the guests", "u+", 1, -1,
+	{ "run", "-- CMD", "run a program whose AF_VSOCK sockets reach the guests", "un+", 1, -1,
 	  cmd_run },
 	{ "list", "", "the VMs", "", 0, 0, cmd_list },
 	{ "show", "CID", "one VM", "", 1, 1, cmd_show },
@@ -50,17 +50,12 @@ static const struct command commands[] = {
 };
 
 static const struct option long_options[] = {
-	{ "control", required_argument, NULL, 'c' },
-	{ "json", no_argument, NULL, 'j' },
-	{ "uds", required_argument, NULL, 'u' },
-	{ "sort", required_argument, NULL, 's' },
-	{ "groups", required_argument, NULL, 'g' },
-	{ "limit", required_argument, NULL, 'l' },
-	{ "interval", required_argument, NULL, 'i' },
-	{ "off", no_argument, NULL, 'o' },
-	{ "help", no_argument, NULL, 'h' },
-	{ "version", no_argument, NULL, 'V' },
-	{ NULL, 0, NULL, 0 },
+	{ "control", required_argument, NULL, 'c' },  { "json", no_argument, NULL, 'j' },
+	{ "uds", required_argument, NULL, 'u' },      { "sort", required_argument, NULL, 's' },
+	{ "groups", required_argument, NULL, 'g' },   { "limit", required_argument, NULL, 'l' },
+	{ "interval", required_argument, NULL, 'i' }, { "off", no_argument, NULL, 'o' },
+	{ "no-ack", no_argument, NULL, 'n' },         { "help", no_argument, NULL, 'h' },
+	{ "version", no_argument, NULL, 'V' },        { NULL, 0, NULL, 0 },
 };
 
 void complain(const char *fmt, ...)
@@ -97,6 +92,7 @@ static void help(void)
 	       "  --uds PATH      connect, listen, forward: the VM's uds-path in place of its\n"
 	       "                  CID, without a control socket; forward then says 'guest:PORT'\n"
 	       "  --uds CID=PATH  run: such a VM; repeat it for each\n"
+	       "  --no-ack        the VMs of --uds have ack=off: CONNECT is not answered\n"
 	       "  --limit N       connections: at most N rows\n"
 	       "  --sort COLUMN   top: cid, conns, in, out or state [default: cid]\n"
 	       "  --interval N    top: seconds between two pictures [default: 1]\n"
@@ -151,6 +147,9 @@ static int take_option(struct options *options, int letter)
 		return argument_u32("--interval", optarg, 3600, &options->interval);
 	case 'o':
 		options->off = true;
+		return 0;
+	case 'n':
+		options->no_ack = true;
 		return 0;
 	default:
 		return -1;

@@ -38,6 +38,7 @@ struct options {
 	uint32_t interval; /* seconds between two pictures of top */
 	bool json;
 	bool off;
+	bool no_ack; /* of the VMs of --uds */
 };
 
 struct command {
