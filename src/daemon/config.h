@@ -43,6 +43,8 @@
 #define CONFIG_MAX_BUFFERED 4294967295u
 #define CONFIG_MAX_TOTAL_CONNECTIONS 16777216u
 #define CONFIG_MAX_LOG_RATE 1000000u
+#define CONFIG_MIN_RATE 65536u /* a packet of any size passes within a second */
+#define CONFIG_MAX_CONN_RATE 1000000u
 #define CONFIG_DEFAULT_GROUP "default"
 #define CONFIG_MAX_THREADS 256u
 #define CONFIG_MAX_VMS 4096u
@@ -69,6 +71,9 @@ struct vm_config {
 	uint32_t max_buffered;  /* bytes of the guest that nobody has taken yet */
 	bool no_mem_slots;      /* memory comes in one table, told again at each start */
 	bool ack;               /* an OK line answers CONNECT */
+	uint32_t tx_rate;       /* bytes a second from the guest; 0: no limit */
+	uint32_t rx_rate;       /* to the guest */
+	uint32_t conn_rate;     /* connections a second */
 	char **groups;          /* never empty after validation */
 	size_t group_count;
 };

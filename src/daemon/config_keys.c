@@ -256,6 +256,26 @@ static const struct config_key keys[KEY_COUNT] = {
 		.help = "Whether CONNECT is answered by OK: off for programs that take the\n"
 			"answer for data.",
 	},
+	[KEY_TX_RATE] = {
+		.name = "tx-rate", .arg = "BYTES", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = CONFIG_RATE_TEXT, .min = CONFIG_MIN_RATE, .max = UINT32_MAX,
+		.set = config_set_rate, VM_FIELD(tx_rate), .preset_text = "0, no limit",
+		.help = "Bytes per second from the guest, K, M or G behind it if wanted; more\n"
+			"waits.",
+	},
+	[KEY_RX_RATE] = {
+		.name = "rx-rate", .arg = "BYTES", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = CONFIG_RATE_TEXT, .min = CONFIG_MIN_RATE, .max = UINT32_MAX,
+		.set = config_set_rate, VM_FIELD(rx_rate), .preset_text = "0, no limit",
+		.help = "The same from programs of the host to the guest.",
+	},
+	[KEY_CONN_RATE] = {
+		.name = "conn-rate", .arg = "N", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "a number", .min = 0, .max = CONFIG_MAX_CONN_RATE, .set = set_number,
+		VM_FIELD(conn_rate), .preset_text = "0, no limit",
+		.help = "Connections per second that may begin, from either side; more are\n"
+			"refused.",
+	},
 	[KEY_VM] = {
 		.name = "vm", .arg = "KEY=VALUE,...", .scope = CONFIG_IN_OPTION,
 		.what = "KEY=VALUE pairs separated by ','",

@@ -40,6 +40,9 @@ enum config_key_id {
 	KEY_MAX_BUFFERED,
 	KEY_MEM_SLOTS,
 	KEY_ACK,
+	KEY_TX_RATE,
+	KEY_RX_RATE,
+	KEY_CONN_RATE,
 	KEY_VM,
 	KEY_CONFIG,
 	KEY_VMS,
@@ -62,6 +65,9 @@ enum config_key_id {
 	KEY_VERSION,
 	KEY_COUNT
 };
+
+/* For config_set_rate(), with the range behind it. */
+#define CONFIG_RATE_TEXT "0, or bytes per second (K, M, G: times 1024)"
 
 /* Where a key may appear, as bits. */
 #define CONFIG_IN_OPTION 1u /* --key */
@@ -205,6 +211,7 @@ int config_key_add(const struct config_target *target, const struct config_where
 void config_print_help(FILE *out);
 
 /* config_values.c: parsers of values, as config_key.set */
+int config_set_rate(const struct config_key *key, void *field, const char *text) must_use;
 int config_set_switch(const struct config_key *key, void *field, const char *text) must_use;
 
 /* config_security.c: parsers of values, as config_key.set */

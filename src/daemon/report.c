@@ -89,6 +89,8 @@ json_t *report_stats(const struct vm_info *info)
 		{ "credit_stalls", stats->credit_stalls },
 		{ "rx_starved", stats->rx_starved },
 		{ "spilled_bytes", stats->spilled_bytes },
+		{ "tx_paced", stats->tx_paced },
+		{ "rx_paced", stats->rx_paced },
 		{ "held_bytes", info->spill_bytes },
 		{ "sibling_held_bytes", info->sibling_bytes },
 		{ "kicks", info->kicks },

@@ -119,6 +119,28 @@ static void probe(struct timer *timer)
 	device_probe_siblings(&container_of(timer, struct vm, probe)->device);
 }
 
+static uint64_t now_ms(void *ctx)
+{
+	const struct vm *vm = ctx;
+
+	return loop_now_ms(vm->loop);
+}
+
+static void pace_later(void *ctx, uint32_t delay_ms)
+{
+	struct vm *vm = ctx;
+
+	if (timer_is_armed(&vm->pace) && vm->pace.deadline_ms <= now_ms(vm) + delay_ms)
+		return;
+	if (loop_arm(vm->loop, &vm->pace, delay_ms) < 0)
+		schedule(vm); /* costs more, and is not lost */
+}
+
+static void pace_over(struct timer *timer)
+{
+	schedule(container_of(timer, struct vm, pace));
+}
+
 bool vm_may_meet(const struct vm *vm, const struct vm *other)
 {
 	const struct vm_config *a = vm_config(vm);
@@ -145,6 +167,8 @@ static const struct device_env device_env = {
 	.limit_reached = limit_reached,
 	.conn_event = vm_conn_event,
 	.probe_later = probe_later,
+	.now_ms = now_ms,
+	.pace_later = pace_later,
 	.sibling = sibling,
 	.lock = lock,
 	.unlock = unlock,
@@ -265,6 +289,15 @@ static void run(struct loop_task *task)
 
 /* --- life --- */
 
+static struct device_rates vm_rates(const struct vm_config *config)
+{
+	return (struct device_rates){
+		.tx = config->tx_rate,
+		.rx = config->rx_rate,
+		.conns = config->conn_rate,
+	};
+}
+
 static void init_device(struct vm *vm, const struct vm_params *vm_params)
 {
 	const struct vm_config *config = vm->config;
@@ -281,6 +314,7 @@ static void init_device(struct vm *vm, const struct vm_params *vm_params)
 		.open = vm_params->grant->open,
 		.buffered = vm_params->grant->buffered,
 		.any_cid = config->forward_cid != 0,
+		.rates = vm_rates(config),
 	};
 
 	/* an unseeded key only makes collisions cheaper to find */
@@ -349,6 +383,7 @@ static void set_up(struct vm *vm, const struct vm_params *params)
 	vm->host.door_fd = -1;
 	vm->host.uds_seqpacket.fd = -1;
 	vm->probe.on_expire = probe;
+	vm->pace.on_expire = pace_over;
 	vm->wake_up.deliver = on_wake_up;
 	vm->vu_ops = vu_ops_template;
 	vm->vu_ops.max_queue_size = vm->config->queue_size;
@@ -401,6 +436,7 @@ void vm_stop(struct vm *vm)
 	vm->session = NULL;
 	reset(vm, "the VM was removed");
 	loop_disarm(vm->loop, &vm->probe);
+	loop_disarm(vm->loop, &vm->pace);
 	device_fini(&vm->device);
 	loop_cancel(&vm->run);
 }

@@ -45,6 +45,7 @@ struct vm {
 	struct vu_session *session; /* NULL: no front-end */
 	struct vm_front front;
 	struct timer probe;
+	struct timer pace;         /* brings back what a rate holds back */
 	struct loop_msg wake_up;   /* from a sibling's owner */
 	bool woken;                /* it is on its way; under the lock */
 	bool up;                   /* subscribers were told so, or would have been */
