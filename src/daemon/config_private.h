@@ -73,6 +73,7 @@ enum config_key_id {
 #define CONFIG_IN_OPTION 1u /* --key */
 #define CONFIG_IN_VM 2u     /* --vm key=... and items of the file's vms list */
 #define CONFIG_IN_FILE 4u   /* top level of the file */
+#define CONFIG_IN_SET 8u    /* limits of a VM that runs */
 
 /** One row of the table. */
 struct config_key {
@@ -238,6 +239,15 @@ void config_clear_vm(struct vm_config *vm);
 int config_default_group(struct vm_draft *draft) must_use;
 
 /* config_args.c */
+
+/**
+ * config_read_pair() - One "key=value" of a VM
+ * @pair:  is cut at its '='
+ * @scope: CONFIG_IN_*, of the keys that are known
+ *
+ * Return: 0 or -errno
+ */
+int config_read_pair(FILE *err, struct vm_draft *vm, char *pair, unsigned int scope) must_use;
 
 /** Append the VM that the value of --vm describes. Return: 0 or -errno. */
 int config_read_vm(struct config_draft *draft, const char *value) must_use;

@@ -170,9 +170,13 @@ static json_t *regions(const struct vm_details *details)
 
 static json_t *limits(const struct vm_config *config, const struct vm_info *info)
 {
-	return json_pack("{s:I, s:I, s:I}", "tx_buffer_size", (json_int_t)config->tx_buffer_size,
-			 "queue_size", (json_int_t)config->queue_size, "max_connections",
-			 (json_int_t)info->max_conns);
+	return json_pack(
+		"{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "tx_buffer_size",
+		(json_int_t)config->tx_buffer_size, "queue_size", (json_int_t)config->queue_size,
+		"max_connections", (json_int_t)info->max_conns, "max_half_open",
+		(json_int_t)config->max_half_open, "max_buffered", (json_int_t)config->max_buffered,
+		"tx_rate", (json_int_t)config->tx_rate, "rx_rate", (json_int_t)config->rx_rate,
+		"conn_rate", (json_int_t)config->conn_rate);
 }
 
 static json_t *states(const struct vm_details *details)

@@ -27,7 +27,7 @@
 
 /* --- what the device needs --- */
 
-static void schedule(void *ctx)
+void vm_schedule(void *ctx)
 {
 	struct vm *vm = ctx;
 
@@ -69,7 +69,7 @@ static void on_wake_up(struct loop_msg *msg)
 	lock(vm);
 	vm->woken = false;
 	unlock(vm);
-	schedule(vm);
+	vm_schedule(vm);
 }
 
 static void notify(void *ctx, unsigned int index)
@@ -119,28 +119,6 @@ static void probe(struct timer *timer)
 	device_probe_siblings(&container_of(timer, struct vm, probe)->device);
 }
 
-static uint64_t now_ms(void *ctx)
-{
-	const struct vm *vm = ctx;
-
-	return loop_now_ms(vm->loop);
-}
-
-static void pace_later(void *ctx, uint32_t delay_ms)
-{
-	struct vm *vm = ctx;
-
-	if (timer_is_armed(&vm->pace) && vm->pace.deadline_ms <= now_ms(vm) + delay_ms)
-		return;
-	if (loop_arm(vm->loop, &vm->pace, delay_ms) < 0)
-		schedule(vm); /* costs more, and is not lost */
-}
-
-static void pace_over(struct timer *timer)
-{
-	schedule(container_of(timer, struct vm, pace));
-}
-
 bool vm_may_meet(const struct vm *vm, const struct vm *other)
 {
 	const struct vm_config *a = vm_config(vm);
@@ -159,7 +137,7 @@ static struct device *sibling(void *ctx, uint64_t cid)
 }
 
 static const struct device_env device_env = {
-	.schedule = schedule,
+	.schedule = vm_schedule,
 	.wake = wake,
 	.notify = notify,
 	.ring_broken = ring_broken,
@@ -167,8 +145,8 @@ static const struct device_env device_env = {
 	.limit_reached = limit_reached,
 	.conn_event = vm_conn_event,
 	.probe_later = probe_later,
-	.now_ms = now_ms,
-	.pace_later = pace_later,
+	.now_ms = vm_now_ms,
+	.pace_later = vm_pace_later,
 	.sibling = sibling,
 	.lock = lock,
 	.unlock = unlock,
@@ -218,7 +196,7 @@ static void ring_kicked(void *ctx, unsigned int index)
 
 	(void)index;
 	vm->kicks++;
-	schedule(vm);
+	vm_schedule(vm);
 }
 
 /* Everybody's connections with this guest end. */
@@ -289,15 +267,6 @@ static void run(struct loop_task *task)
 
 /* --- life --- */
 
-static struct device_rates vm_rates(const struct vm_config *config)
-{
-	return (struct device_rates){
-		.tx = config->tx_rate,
-		.rx = config->rx_rate,
-		.conns = config->conn_rate,
-	};
-}
-
 static void init_device(struct vm *vm, const struct vm_params *vm_params)
 {
 	const struct vm_config *config = vm->config;
@@ -310,7 +279,7 @@ static void init_device(struct vm *vm, const struct vm_params *vm_params)
 		.conn_bytes = host_conn_bytes(),
 		.guest_cid = vm->cid,
 		.window = config->tx_buffer_size,
-		.max_half_open = min_u32(config->max_half_open, vm_params->max_half_open),
+		.max_half_open = vm_half_open_bound(vm, config),
 		.open = vm_params->grant->open,
 		.buffered = vm_params->grant->buffered,
 		.any_cid = config->forward_cid != 0,
@@ -376,6 +345,7 @@ static void set_up(struct vm *vm, const struct vm_params *params)
 	vm->worker = params->worker;
 	vm->from_file = params->from_file;
 	vm->grant = *params->grant;
+	vm->half_open_bound = params->max_half_open;
 	vm->loop = params->worker->loop;
 	vm->scratch = params->worker->scratch;
 	vm_init_front_end(vm);
@@ -383,7 +353,7 @@ static void set_up(struct vm *vm, const struct vm_params *params)
 	vm->host.door_fd = -1;
 	vm->host.uds_seqpacket.fd = -1;
 	vm->probe.on_expire = probe;
-	vm->pace.on_expire = pace_over;
+	vm->pace.on_expire = vm_pace_over;
 	vm->wake_up.deliver = on_wake_up;
 	vm->vu_ops = vu_ops_template;
 	vm->vu_ops.max_queue_size = vm->config->queue_size;

@@ -4,6 +4,7 @@
 import gsocket
 from hostsock import stream
 from vsockpkt import OP_REQUEST, OP_RESPONSE, OP_RST
+from waiting import until
 
 RATE = 1 << 20
 BULK = 300_000  # more than a burst, so that it has to wait
@@ -99,3 +100,40 @@ def test_connections(start_controlled, start_vm):
     for _ in range(20):
         daemon.connect(50, FREE).close()
     assert ctl.counters(FREE)["refused"]["limit"] == 0
+
+
+# while it runs
+
+def test_limits_change_and_connections_stay(start_controlled, start_vm, pattern):
+    daemon, ctl, limited, _ = start(start_controlled, start_vm)
+    host, sock = pair(daemon, limited)
+    second, second_sock = pair(daemon, limited, 96)
+    data = pattern(BULK)
+    assert stream([(sock, data, host)], 60) == [data]
+    assert paced(ctl, LIMITED) == (0, 0)
+    assert ctl.call("set", cid=LIMITED, limits="tx-rate=1M,max-connections=2") == {}
+    limits = ctl.call("show", cid=LIMITED)["limits"]
+    assert (limits["tx_rate"], limits["max_connections"], limits["rx_rate"]) == (1 << 20, 2, 0)
+    assert stream([(sock, data, host), (second, data, second_sock)], 60) == [data, data]
+    assert paced(ctl, LIMITED)[0] > 0
+    assert daemon.request(50, LIMITED).drain() == b""
+    assert "limit reached: max-connections" in daemon.stderr()
+    assert ctl.call("set", cid=LIMITED, limits="tx-rate=0,max-connections=3") == {}
+    before = paced(ctl, LIMITED)
+    assert stream([(sock, data, host)], 60) == [data]
+    assert paced(ctl, LIMITED) == before
+    gsocket.Listener(limited, 50)
+    daemon.connect(50, LIMITED).close()
+    ctl.call("set", cid=LIMITED, limits="max-connections=1")
+    assert stream([(sock, data, host), (second, data, second_sock)], 60) == [data, data]
+
+
+def test_rate_that_is_lifted(start_controlled, start_vm, pattern):
+    daemon, ctl, limited, _ = start(start_controlled, start_vm, **{"rx-rate": "64K"})
+    host, sock = pair(daemon, limited)
+    host.send_all(pattern(150_000))
+    until(lambda: paced(ctl, LIMITED)[1], "a pause")
+    ctl.call("set", cid=LIMITED, limits="rx-rate=0")
+    assert sock.recv_exact(150_000, 60) == pattern(150_000)
+    data = pattern(100 * 65536)
+    assert stream([(host, data, sock)], 60) == [data], "which would take 100 s"
