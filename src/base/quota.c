@@ -8,6 +8,11 @@
  */
 #include "base/quota.h"
 
+static uint64_t bound_of(const struct quota *quota)
+{
+	return __atomic_load_n(&quota->max, __ATOMIC_RELAXED);
+}
+
 static uint64_t beyond_reserve(const struct quota *quota, uint64_t used)
 {
 	return used > quota->reserved ? used - quota->reserved : 0;
@@ -33,7 +38,7 @@ const struct quota *quota_take(struct quota *quota, uint64_t n)
 	while (level != NULL && more > 0) {
 		uint64_t now = __atomic_add_fetch(&level->used, more, __ATOMIC_RELAXED);
 
-		if (now > level->max && full == NULL)
+		if (now > bound_of(level) && full == NULL)
 			full = level;
 		more = beyond_reserve(level, now) - beyond_reserve(level, now - more);
 		level = level->parent;
@@ -48,7 +53,7 @@ const struct quota *quota_would_refuse(const struct quota *quota, uint64_t n)
 	while (quota != NULL && n > 0) {
 		uint64_t used = quota_used(quota);
 
-		if (used + n > quota->max)
+		if (used + n > bound_of(quota))
 			return quota;
 		n = beyond_reserve(quota, used + n) - beyond_reserve(quota, used);
 		quota = quota->parent;

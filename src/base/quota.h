@@ -24,7 +24,7 @@
 struct quota {
 	const char *name;     /* of the option that sets it, for the log */
 	struct quota *parent; /* NULL: none */
-	uint64_t max;         /* units, at most 2^62 */
+	uint64_t max;         /* units, at most 2^62; atomic */
 	uint64_t reserved;    /* of these, not taken from the parent */
 	uint64_t used;        /* atomic */
 };
@@ -32,6 +32,12 @@ struct quota {
 static inline uint64_t quota_used(const struct quota *quota)
 {
 	return __atomic_load_n(&quota->used, __ATOMIC_RELAXED);
+}
+
+/** Another bound. What was granted beyond it stays. Context: any thread. */
+static inline void quota_set_max(struct quota *quota, uint64_t max)
+{
+	__atomic_store_n(&quota->max, max, __ATOMIC_RELAXED);
 }
 
 /** Give back @n units that were granted. Context: any thread. */

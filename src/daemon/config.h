@@ -43,6 +43,8 @@
 #define CONFIG_MAX_BUFFERED 4294967295u
 #define CONFIG_MAX_TOTAL_CONNECTIONS 16777216u
 #define CONFIG_MAX_LOG_RATE 1000000u
+#define CONFIG_MIN_RATE 65536u /* a packet of any size passes within a second */
+#define CONFIG_MAX_CONN_RATE 1000000u
 #define CONFIG_DEFAULT_GROUP "default"
 #define CONFIG_MAX_THREADS 256u
 #define CONFIG_MAX_VMS 4096u
@@ -68,6 +70,10 @@ struct vm_config {
 	uint32_t max_half_open; /* of these, from each side */
 	uint32_t max_buffered;  /* bytes of the guest that nobody has taken yet */
 	bool no_mem_slots;      /* memory comes in one table, told again at each start */
+	bool ack;               /* an OK line answers CONNECT */
+	uint32_t tx_rate;       /* bytes a second from the guest; 0: no limit */
+	uint32_t rx_rate;       /* to the guest */
+	uint32_t conn_rate;     /* connections a second */
 	char **groups;          /* never empty after validation */
 	size_t group_count;
 };
@@ -177,13 +183,29 @@ int config_check_vms(const struct vm_config *const *vms, size_t count, FILE *err
 int config_regroup_vm(struct vm_config **copy, const struct vm_config *vm,
 		      const char *const *groups, size_t count) must_use;
 
+/**
+ * config_parse_limits() - A copy of a VM with other limits
+ * @text: "max-connections=10,tx-rate=1M", the keys as in --vm
+ * @err:  where the one line about an error goes
+ *
+ * Return: as config_parse_vm()
+ */
+int config_parse_limits(struct vm_config **copy, const struct vm_config *vm, const char *text,
+			FILE *err) must_use;
+
+/** Give @vm the limits of @from. */
+void config_take_limits(struct vm_config *vm, const struct vm_config *from);
+
 /** A copy on the heap, or NULL. */
 struct vm_config *config_copy_vm(const struct vm_config *vm) must_use;
 
 /** Free a copy; NULL is legal. */
 void config_free_vm(struct vm_config *vm);
 
-/** Whether they are the same but for groups. */
+/** Whether they have the same limits. */
+bool config_same_limits(const struct vm_config *a, const struct vm_config *b) must_use;
+
+/** Whether they are the same but for groups and limits. */
 bool config_same_vm(const struct vm_config *a, const struct vm_config *b) must_use;
 
 /** Whether they are in the same groups, in any order. */

@@ -88,10 +88,12 @@ static int read_global(struct args *args, enum config_key_id id, const char *val
 	return config_key_add(&target, &where, id, value);
 }
 
-/* One "key=value" of --vm; @pair is cut at its '='. */
-static int read_pair(FILE *err, struct vm_draft *vm, char *pair)
+int config_read_pair(FILE *err, struct vm_draft *vm, char *pair, unsigned int scope)
 {
-	struct config_where where = { .vm = vm->number };
+	struct config_where where = {
+		.vm = vm->number,
+		.runs = vm->runs ? vm->vm.guest_cid : 0,
+	};
 	const struct config_target target = {
 		.fields = &vm->vm,
 		.marks = &vm->marks,
@@ -103,9 +105,9 @@ static int read_pair(FILE *err, struct vm_draft *vm, char *pair)
 
 	if (!equals)
 		return config_key_refuse(err, &where, KEY_VM, pair);
-	if (config_key_find(pair, (size_t)(equals - pair), CONFIG_IN_VM, &id)) {
+	if (config_key_find(pair, (size_t)(equals - pair), scope, &id)) {
 		*equals = '\0';
-		return config_key_unknown(err, &where, pair, CONFIG_IN_VM);
+		return config_key_unknown(err, &where, pair, scope);
 	}
 	where.key = config_key(id)->name;
 	ret = config_key_begin(&target, &where, id, equals + 1);
@@ -143,7 +145,7 @@ int config_read_vm(struct config_draft *draft, const char *value)
 		return -ENOMEM;
 	rest = trim(copy);
 	while (ret == 0 && (pair = strsep(&rest, ",")))
-		ret = read_pair(draft->err, vm, pair);
+		ret = config_read_pair(draft->err, vm, pair, CONFIG_IN_VM);
 	free(copy);
 	return ret;
 }

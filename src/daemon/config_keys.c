@@ -153,6 +153,9 @@ static int set_level(maybe_unused const struct config_key *key, void *field, con
 #define SECURITY_FIELD(member) .offset = offsetof(struct config_globals, security.member)
 #define GLOBAL_FIELD(member) .offset = offsetof(struct config_globals, member)
 
+/* Options and keys of a VM that may change while it runs. */
+#define CONFIG_IN_LIMIT (CONFIG_IN_OPTION | CONFIG_IN_VM | CONFIG_IN_SET)
+
 static const struct config_key keys[KEY_COUNT] = {
 	[KEY_GUEST_CID] = {
 		.name = "guest-cid", .arg = "CID", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
@@ -225,19 +228,19 @@ static const struct config_key keys[KEY_COUNT] = {
 			"reach each other.",
 	},
 	[KEY_MAX_CONNECTIONS] = {
-		.name = "max-connections", .arg = "N", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.name = "max-connections", .arg = "N", .scope = CONFIG_IN_LIMIT,
 		.what = "a number", .min = 1, .max = CONFIG_MAX_CONNECTIONS,
 		.preset = CONFIG_MAX_CONNECTIONS, .set = set_number, VM_FIELD(max_connections),
 		.help = "Connections of the guest with the host that may be open at a time.",
 	},
 	[KEY_MAX_HALF_OPEN] = {
-		.name = "max-half-open", .arg = "N", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.name = "max-half-open", .arg = "N", .scope = CONFIG_IN_LIMIT,
 		.what = "a number", .min = 1, .max = CONFIG_MAX_CONNECTIONS,
 		.preset = CONFIG_DEFAULT_MAX_HALF_OPEN, .set = set_number, VM_FIELD(max_half_open),
 		.help = "How many of them may wait for the other side's answer, of each side.",
 	},
 	[KEY_MAX_BUFFERED] = {
-		.name = "max-buffered", .arg = "BYTES", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.name = "max-buffered", .arg = "BYTES", .scope = CONFIG_IN_LIMIT,
 		.what = "a number of bytes", .min = CONFIG_MIN_TX_BUFFER_SIZE,
 		.max = CONFIG_MAX_BUFFERED, .preset = CONFIG_DEFAULT_MAX_BUFFERED,
 		.set = set_number, VM_FIELD(max_buffered),
@@ -249,6 +252,32 @@ static const struct config_key keys[KEY_COUNT] = {
 		VM_FIELD(no_mem_slots),
 		.help = "off: take memory in one table of 8 regions, which QEMU tells again to\n"
 			"a daemon that was restarted.",
+	},
+	[KEY_ACK] = {
+		.name = "ack", .arg = "SWITCH", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "on or off", .set = config_set_switch, VM_FIELD(ack), .preset_text = "on",
+		.help = "Whether CONNECT is answered by OK: off for programs that take the\n"
+			"answer for data.",
+	},
+	[KEY_TX_RATE] = {
+		.name = "tx-rate", .arg = "BYTES", .scope = CONFIG_IN_LIMIT,
+		.what = CONFIG_RATE_TEXT, .min = CONFIG_MIN_RATE, .max = UINT32_MAX,
+		.set = config_set_rate, VM_FIELD(tx_rate), .preset_text = "0, no limit",
+		.help = "Bytes per second from the guest, K, M or G behind it if wanted; more\n"
+			"waits.",
+	},
+	[KEY_RX_RATE] = {
+		.name = "rx-rate", .arg = "BYTES", .scope = CONFIG_IN_LIMIT,
+		.what = CONFIG_RATE_TEXT, .min = CONFIG_MIN_RATE, .max = UINT32_MAX,
+		.set = config_set_rate, VM_FIELD(rx_rate), .preset_text = "0, no limit",
+		.help = "The same from programs of the host to the guest.",
+	},
+	[KEY_CONN_RATE] = {
+		.name = "conn-rate", .arg = "N", .scope = CONFIG_IN_LIMIT,
+		.what = "a number", .min = 0, .max = CONFIG_MAX_CONN_RATE, .set = set_number,
+		VM_FIELD(conn_rate), .preset_text = "0, no limit",
+		.help = "Connections per second that may begin, from either side; more are\n"
+			"refused.",
 	},
 	[KEY_VM] = {
 		.name = "vm", .arg = "KEY=VALUE,...", .scope = CONFIG_IN_OPTION,

@@ -39,6 +39,10 @@ enum config_key_id {
 	KEY_MAX_HALF_OPEN,
 	KEY_MAX_BUFFERED,
 	KEY_MEM_SLOTS,
+	KEY_ACK,
+	KEY_TX_RATE,
+	KEY_RX_RATE,
+	KEY_CONN_RATE,
 	KEY_VM,
 	KEY_CONFIG,
 	KEY_VMS,
@@ -62,10 +66,14 @@ enum config_key_id {
 	KEY_COUNT
 };
 
+/* For config_set_rate(), with the range behind it. */
+#define CONFIG_RATE_TEXT "0, or bytes per second (K, M, G: times 1024)"
+
 /* Where a key may appear, as bits. */
 #define CONFIG_IN_OPTION 1u /* --key */
 #define CONFIG_IN_VM 2u     /* --vm key=... and items of the file's vms list */
 #define CONFIG_IN_FILE 4u   /* top level of the file */
+#define CONFIG_IN_SET 8u    /* limits of a VM that runs */
 
 /** One row of the table. */
 struct config_key {
@@ -203,6 +211,10 @@ int config_key_add(const struct config_target *target, const struct config_where
 /** Write --help, made from the table. */
 void config_print_help(FILE *out);
 
+/* config_values.c: parsers of values, as config_key.set */
+int config_set_rate(const struct config_key *key, void *field, const char *text) must_use;
+int config_set_switch(const struct config_key *key, void *field, const char *text) must_use;
+
 /* config_security.c: parsers of values, as config_key.set */
 int config_set_sandbox(const struct config_key *key, void *field, const char *text) must_use;
 int config_set_user(const struct config_key *key, void *field, const char *text) must_use;
@@ -227,6 +239,15 @@ void config_clear_vm(struct vm_config *vm);
 int config_default_group(struct vm_draft *draft) must_use;
 
 /* config_args.c */
+
+/**
+ * config_read_pair() - One "key=value" of a VM
+ * @pair:  is cut at its '='
+ * @scope: CONFIG_IN_*, of the keys that are known
+ *
+ * Return: 0 or -errno
+ */
+int config_read_pair(FILE *err, struct vm_draft *vm, char *pair, unsigned int scope) must_use;
 
 /** Append the VM that the value of --vm describes. Return: 0 or -errno. */
 int config_read_vm(struct config_draft *draft, const char *value) must_use;

@@ -277,6 +277,26 @@ int manager_regroup(struct manager *manager, struct vm *vm, const char *const *g
 	return 0;
 }
 
+static void take_limits(struct vm *vm, void *arg)
+{
+	(void)arg;
+	vm_take_limits(vm);
+}
+
+int manager_relimit(struct manager *manager, struct vm *vm, const struct vm_config *from)
+{
+	struct vm_config *config = config_copy_vm(vm_config(vm));
+
+	if (config == NULL)
+		return -ENOMEM;
+	config_take_limits(config, from);
+	config = vm_swap_config(vm, config);
+	let_dispatches_end(manager);
+	config_free_vm(config);
+	manager_call(vm, take_limits, NULL);
+	return 0;
+}
+
 /* --- descriptions --- */
 
 /* Configurations of all VMs, and room for @more; NULL: no memory. */
@@ -370,24 +390,28 @@ static void remove_outdated(struct manager *manager, const struct config *config
 	}
 }
 
-/* Return: whether it was there already, as far as groups can make it the same. */
+/* Return: whether it was there already, as far as groups and limits can make it the same. */
 static bool adjust(struct manager *manager, const struct vm_config *wanted,
 		   const struct reload_report *report)
 {
 	struct vm *vm = vm_set_find(&manager->set, wanted->guest_cid);
+	enum reload_change change = RELOAD_UNCHANGED;
 	int err = 0;
 
 	if (vm == NULL)
 		return false;
 	vm_set_from_file(vm, true);
-	if (config_same_groups(wanted, vm_config(vm))) {
-		report->vm(report->ctx, wanted->guest_cid, RELOAD_UNCHANGED, "");
-		return true;
+	if (!config_same_limits(wanted, vm_config(vm))) {
+		change = RELOAD_CHANGED;
+		err = manager_relimit(manager, vm, wanted);
 	}
-	err = manager_regroup(manager, vm, (const char *const *)wanted->groups,
-			      wanted->group_count);
-	report->vm(report->ctx, wanted->guest_cid, err < 0 ? RELOAD_FAILED : RELOAD_CHANGED,
-		   err < 0 ? "no memory for its groups" : "");
+	if (err == 0 && !config_same_groups(wanted, vm_config(vm))) {
+		change = RELOAD_CHANGED;
+		err = manager_regroup(manager, vm, (const char *const *)wanted->groups,
+				      wanted->group_count);
+	}
+	report->vm(report->ctx, wanted->guest_cid, err < 0 ? RELOAD_FAILED : change,
+		   err < 0 ? "no memory for its groups or limits" : "");
 	return true;
 }
 

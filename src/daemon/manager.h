@@ -65,6 +65,9 @@ void manager_remove_all(struct manager *manager);
 int manager_regroup(struct manager *manager, struct vm *vm, const char *const *groups, size_t count)
 	must_use;
 
+/** Give a VM the limits of @from; all connections stay. Return: 0 or -ENOMEM. */
+int manager_relimit(struct manager *manager, struct vm *vm, const struct vm_config *from) must_use;
+
 /** A VM that --vm would describe so. Return: as config_parse_vm(); -EEXIST: another
  *  VM has its CID or one of its paths, which was printed too. */
 int manager_parse(const struct manager *manager, const char *text, struct vm_config **vm, FILE *err)
@@ -89,9 +92,9 @@ struct reload_report {
  * manager_reload() - Read the configuration file again and make it true
  * @err: where the one line about a mistake in it goes; nothing is changed then
  *
- * VMs that are the same keep everything. Those that differ only by groups keep
- * what the new ones allow. The others are removed and made anew. VMs that were
- * added at run time stay.
+ * VMs that are the same keep everything, and so do those that differ only by
+ * limits. Those that differ by groups keep what the new ones allow. The others
+ * are removed and made anew. VMs that were added at run time stay.
  *
  * Return: 0; -ENOENT: there is no file; -EINVAL: a mistake; other -errno
  */

@@ -132,20 +132,47 @@ static json_t *regroup(const struct call *call, struct vm *vm, json_t *groups)
 	return err < 0 ? method_no_memory(call) : json_object();
 }
 
+/* Return: whether it worked; otherwise the error is filled. */
+static bool relimit(const struct call *call, struct vm *vm, const char *text)
+{
+	struct vm_config *wanted = NULL;
+	struct complaint complaint;
+	int err;
+
+	if (!begin_complaint(&complaint)) {
+		(void)method_no_memory(call);
+		return false;
+	}
+	err = config_parse_limits(&wanted, vm_config(vm), text, complaint.stream);
+	(void)end_complaint(&complaint, call, err);
+	if (err < 0)
+		return false;
+	err = manager_relimit(call->methods->manager, vm, wanted);
+	config_free_vm(wanted);
+	if (err < 0)
+		(void)method_no_memory(call);
+	return err == 0;
+}
+
 json_t *method_set(const struct call *call)
 {
+	const char *limits = NULL;
 	json_t *groups = NULL;
 	json_int_t cid = 0;
 	struct vm *vm;
 
-	if (!method_parse(call, "{s:I, s?o!}", "cid", &cid, "groups", &groups))
+	if (!method_parse(call, "{s:I, s?o, s?s!}", "cid", &cid, "groups", &groups, "limits",
+			  &limits))
 		return NULL;
 	vm = method_find(call, cid);
 	if (vm == NULL)
 		return NULL;
-	if (groups == NULL)
-		return control_fail(call->error, "invalid", "nothing to set: expected groups");
-	return regroup(call, vm, groups);
+	if (groups == NULL && limits == NULL)
+		return control_fail(call->error, "invalid",
+				    "nothing to set: expected groups or limits");
+	if (limits != NULL && !relimit(call, vm, limits))
+		return NULL;
+	return groups != NULL ? regroup(call, vm, groups) : json_object();
 }
 
 static const char *const change_names[] = {

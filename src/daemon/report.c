@@ -53,10 +53,10 @@ json_t *report_vm(const struct vm_config *config, const struct vm_info *info, un
 		[VM_RUNNING] = "running",
 	};
 
-	return json_pack("{s:I, s:o, s:o?, s:o?, s:o, s:s, s:b, s:I, s:i}", "cid",
+	return json_pack("{s:I, s:o, s:o?, s:b, s:o?, s:o, s:s, s:b, s:I, s:i}", "cid",
 			 (json_int_t)info->cid, "socket", socket_text(config), "uds_path",
-			 config->uds_path != NULL ? report_text(config->uds_path) : NULL,
-			 "forward_cid",
+			 config->uds_path != NULL ? report_text(config->uds_path) : NULL, "ack",
+			 (int)config->ack, "forward_cid",
 			 config->forward_cid != 0 ? json_integer(config->forward_cid) : NULL,
 			 "groups", texts(config->groups, config->group_count), "state",
 			 state_names[info->state], "draining", (int)info->draining, "connections",
@@ -89,6 +89,8 @@ json_t *report_stats(const struct vm_info *info)
 		{ "credit_stalls", stats->credit_stalls },
 		{ "rx_starved", stats->rx_starved },
 		{ "spilled_bytes", stats->spilled_bytes },
+		{ "tx_paced", stats->tx_paced },
+		{ "rx_paced", stats->rx_paced },
 		{ "held_bytes", info->spill_bytes },
 		{ "sibling_held_bytes", info->sibling_bytes },
 		{ "kicks", info->kicks },
@@ -168,9 +170,13 @@ static json_t *regions(const struct vm_details *details)
 
 static json_t *limits(const struct vm_config *config, const struct vm_info *info)
 {
-	return json_pack("{s:I, s:I, s:I}", "tx_buffer_size", (json_int_t)config->tx_buffer_size,
-			 "queue_size", (json_int_t)config->queue_size, "max_connections",
-			 (json_int_t)info->max_conns);
+	return json_pack(
+		"{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "tx_buffer_size",
+		(json_int_t)config->tx_buffer_size, "queue_size", (json_int_t)config->queue_size,
+		"max_connections", (json_int_t)info->max_conns, "max_half_open",
+		(json_int_t)config->max_half_open, "max_buffered", (json_int_t)config->max_buffered,
+		"tx_rate", (json_int_t)config->tx_rate, "rx_rate", (json_int_t)config->rx_rate,
+		"conn_rate", (json_int_t)config->conn_rate);
 }
 
 static json_t *states(const struct vm_details *details)

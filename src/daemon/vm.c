@@ -27,7 +27,7 @@
 
 /* --- what the device needs --- */
 
-static void schedule(void *ctx)
+void vm_schedule(void *ctx)
 {
 	struct vm *vm = ctx;
 
@@ -69,7 +69,7 @@ static void on_wake_up(struct loop_msg *msg)
 	lock(vm);
 	vm->woken = false;
 	unlock(vm);
-	schedule(vm);
+	vm_schedule(vm);
 }
 
 static void notify(void *ctx, unsigned int index)
@@ -137,7 +137,7 @@ static struct device *sibling(void *ctx, uint64_t cid)
 }
 
 static const struct device_env device_env = {
-	.schedule = schedule,
+	.schedule = vm_schedule,
 	.wake = wake,
 	.notify = notify,
 	.ring_broken = ring_broken,
@@ -145,6 +145,8 @@ static const struct device_env device_env = {
 	.limit_reached = limit_reached,
 	.conn_event = vm_conn_event,
 	.probe_later = probe_later,
+	.now_ms = vm_now_ms,
+	.pace_later = vm_pace_later,
 	.sibling = sibling,
 	.lock = lock,
 	.unlock = unlock,
@@ -194,7 +196,7 @@ static void ring_kicked(void *ctx, unsigned int index)
 
 	(void)index;
 	vm->kicks++;
-	schedule(vm);
+	vm_schedule(vm);
 }
 
 /* Everybody's connections with this guest end. */
@@ -277,10 +279,11 @@ static void init_device(struct vm *vm, const struct vm_params *vm_params)
 		.conn_bytes = host_conn_bytes(),
 		.guest_cid = vm->cid,
 		.window = config->tx_buffer_size,
-		.max_half_open = min_u32(config->max_half_open, vm_params->max_half_open),
+		.max_half_open = vm_half_open_bound(vm, config),
 		.open = vm_params->grant->open,
 		.buffered = vm_params->grant->buffered,
 		.any_cid = config->forward_cid != 0,
+		.rates = vm_rates(config),
 	};
 
 	/* an unseeded key only makes collisions cheaper to find */
@@ -301,6 +304,7 @@ static int open_sockets(struct vm *vm, char *why)
 		.device = &vm->device,
 		.tag = vm->tag,
 		.uds_path = vm->config->uds_path,
+		.silent = !vm->config->ack,
 		.forward_cid = vm->config->forward_cid,
 		.forward_listen = vm->config->forward_listen,
 		.forward_listen_count = vm->config->forward_listen_count,
@@ -341,6 +345,7 @@ static void set_up(struct vm *vm, const struct vm_params *params)
 	vm->worker = params->worker;
 	vm->from_file = params->from_file;
 	vm->grant = *params->grant;
+	vm->half_open_bound = params->max_half_open;
 	vm->loop = params->worker->loop;
 	vm->scratch = params->worker->scratch;
 	vm_init_front_end(vm);
@@ -348,6 +353,7 @@ static void set_up(struct vm *vm, const struct vm_params *params)
 	vm->host.door_fd = -1;
 	vm->host.uds_seqpacket.fd = -1;
 	vm->probe.on_expire = probe;
+	vm->pace.on_expire = vm_pace_over;
 	vm->wake_up.deliver = on_wake_up;
 	vm->vu_ops = vu_ops_template;
 	vm->vu_ops.max_queue_size = vm->config->queue_size;
@@ -405,6 +411,7 @@ void vm_stop(struct vm *vm)
 	host_stop(&vm->host);
 	reset(vm, "the VM was removed");
 	loop_disarm(vm->loop, &vm->probe);
+	loop_disarm(vm->loop, &vm->pace);
 	device_fini(&vm->device);
 	loop_cancel(&vm->run);
 }

@@ -87,10 +87,13 @@ bool vm_is_from_file(const struct vm *vm) must_use;
 void vm_set_from_file(struct vm *vm, bool from_file);
 
 /**
- * vm_swap_config() - Give it a copy with other groups
+ * vm_swap_config() - Give it a copy with other groups or limits
  * Return: the old configuration, to be freed when no worker uses it any more
  */
 struct vm_config *vm_swap_config(struct vm *vm, struct vm_config *config) must_use;
+
+/** Make the limits of its configuration true; those connections that are there stay. Owner. */
+void vm_take_limits(struct vm *vm);
 
 /** End the connections with guests that it may not meet any more. Owner. */
 void vm_part(struct vm *vm);

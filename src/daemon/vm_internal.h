@@ -45,11 +45,13 @@ struct vm {
 	struct vu_session *session; /* NULL: no front-end */
 	struct vm_front front;
 	struct timer probe;
+	struct timer pace;         /* brings back what a rate holds back */
 	struct loop_msg wake_up;   /* from a sibling's owner */
 	bool woken;                /* it is on its way; under the lock */
 	bool up;                   /* subscribers were told so, or would have been */
 	bool from_file;            /* for the manager */
 	struct bounds_grant grant; /* likewise */
+	uint32_t half_open_bound;  /* whatever its configuration says */
 	uint64_t kicks;
 	uint64_t calls[VU_MAX_RINGS]; /* of RX: under the lock */
 	uint64_t guest_errors;
@@ -88,6 +90,21 @@ void vm_close_front_end(struct vm *vm);
 
 /** Say why listening failed, in VM_WHY_BYTES. */
 void vm_explain(char *why, const char *what, int err);
+/** As device_env.schedule. */
+void vm_schedule(void *ctx);
+
+/* vm_limits.c */
+
+/** As device_env.now_ms and device_env.pace_later. */
+uint64_t vm_now_ms(void *ctx) must_use;
+void vm_pace_later(void *ctx, uint32_t delay_ms);
+
+/** What was paced goes on. */
+void vm_pace_over(struct timer *timer);
+
+/** Of its configuration, for its device. */
+struct device_rates vm_rates(const struct vm_config *config) must_use;
+uint32_t vm_half_open_bound(const struct vm *vm, const struct vm_config *config) must_use;
 
 /* vm_query.c: what subscribers are told, if there are any; owner only */
 

@@ -179,6 +179,7 @@ int host_open(struct host *host, const struct host_params *params, char *culprit
 	host->device = params->device;
 	host->tag = params->tag;
 	host->forward_cid = params->forward_cid;
+	host->silent = params->silent;
 	snprintf(culprit, HOST_CULPRIT_BYTES, "memory");
 	host->listeners = calloc(count + 1, sizeof(*host->listeners));
 	if (host->listeners == NULL)

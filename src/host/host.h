@@ -41,6 +41,7 @@ struct host {
 	struct sockaddr_un dial; /* uds-path and '_', the port is appended */
 	size_t dial_prefix;      /* length up to and including '_' */
 	uint32_t forward_cid;    /* 0: Unix sockets */
+	bool silent;             /* clients get no OK */
 	const struct peer_list *peers;
 	struct log_limit refusals;
 	struct broker *broker;
@@ -65,6 +66,7 @@ struct host_params {
 	struct device *device;         /* stays valid until host_close() */
 	const char *tag;
 	const char *uds_path; /* NULL when forwarding */
+	bool silent;          /* no OK for its clients */
 	uint32_t forward_cid;
 	const struct forward_port *forward_listen;
 	size_t forward_listen_count;

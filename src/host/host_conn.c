@@ -142,7 +142,7 @@ static int accepted(void *ctx, struct conn *conn)
 	char reply[HANDSHAKE_REPLY_BYTES];
 	size_t len = handshake_reply(reply, conn->host_port);
 
-	if (host->forward_cid != 0)
+	if (host->forward_cid != 0 || host->silent)
 		return 0;
 	if (send(host_conn_of(conn)->source.fd, reply, len, MSG_DONTWAIT | MSG_NOSIGNAL) !=
 	    (ssize_t)len)

@@ -82,7 +82,8 @@ void conn_guest_request(struct device *device, const struct pkt *pkt, struct con
 		refuse(device, pkt, NULL, CONN_END_DRAINING);
 		return;
 	}
-	conn = half_open_room(device) ? device_new_conn(device) : NULL;
+	conn = device_may_connect(device) && half_open_room(device) ? device_new_conn(device)
+								    : NULL;
 	if (conn != NULL) {
 		conn->guest_port = pkt->src_port;
 		conn->host_port = pkt->dst_port;

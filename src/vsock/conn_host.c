@@ -20,6 +20,10 @@ struct conn *device_accept(struct device *device, bool seqpacket)
 				    device->draining ? CONN_END_DRAINING : CONN_END_NO_GUEST);
 		return NULL;
 	}
+	if (!device_may_connect(device)) {
+		device_note_refusal(device, NULL, CONN_END_LIMIT);
+		return NULL;
+	}
 	if (device->half_open[false] >= device->max_half_open) {
 		device->env->limit_reached(device->ctx, "max-half-open", "the oldest is closed");
 		conn = list_first(&device->waiting, struct conn, data);

@@ -25,6 +25,7 @@ void device_init(struct device *device, const struct device_params *params)
 	device->max_half_open = params->max_half_open;
 	device->open = params->open;
 	device->buffered = params->buffered;
+	device_init_rates(device, &params->rates);
 	conntab_init(&device->conns, params->conn_bytes, DEVICE_MAX_CONNS, params->random);
 	list_init(&device->ctl);
 	list_init(&device->data);

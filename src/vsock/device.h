@@ -37,6 +37,7 @@
 #include "vsock/endpoint.h"
 #include "vsock/inbox.h"
 #include "vsock/pkt.h"
+#include "vsock/rate.h"
 #include "vsock/rx_fill.h"
 #include "vsock/scratch.h"
 #include "vsock/stats.h"
@@ -61,6 +62,10 @@ struct device_env {
 	void (*conn_event)(void *ctx, const struct conn_notice *notice);
 	/** Call device_probe_siblings() once after @delay_ms, unless it is due already. */
 	void (*probe_later)(void *ctx, uint32_t delay_ms);
+	/** Milliseconds of a clock that never goes back. Owner only; VMs with rates. */
+	uint64_t (*now_ms)(void *ctx);
+	/** Schedule after @delay_ms, or sooner. Owner only; VMs with rates. */
+	void (*pace_later)(void *ctx, uint32_t delay_ms);
 	/** The device of a guest this one may talk to, or NULL. */
 	struct device *(*sibling)(void *ctx, uint64_t cid);
 	/** Protect RX ring and inbox of this device; any thread. */
@@ -79,6 +84,7 @@ struct device_env {
 #define CONN_PROBE_MAX_SHIFT 8u       /* then doubling to 1.3 s */
 
 #define TX_BUDGET_CHAINS 256u          /* as Linux vhost: VHOST_VSOCK_PKT_WEIGHT */
+#define DEVICE_BURST_MS 100u           /* worth of a byte rate that may pass at once */
 #define RX_QUANTUM_BYTES (64u * 1024u) /* per connection and round when several wait */
 
 /** An RST that belongs to no connection. */
@@ -137,6 +143,9 @@ struct device {
 	struct quota open;     /* connections in @conns */
 	struct quota buffered; /* bytes of our guest that the host or siblings have not taken */
 	uint64_t spill_bytes;  /* of these, how many the host has not taken */
+	struct rate tx_rate;   /* see paced.c */
+	struct rate rx_rate;
+	struct rate conn_rate;
 	struct device_stats stats;
 
 	struct device_rst rsts[DEVICE_MAX_RSTS];
@@ -148,6 +157,13 @@ struct device {
 	bool siblings_first; /* whose turn it is when the ring is short */
 	struct inbox inbox;  /* under the lock */
 	uint8_t probe_shift; /* doubles the interval of inbox_probe() */
+};
+
+/** What may pass a second; 0: no limit. */
+struct device_rates {
+	uint32_t tx;    /* bytes from the guest */
+	uint32_t rx;    /* bytes to the guest */
+	uint32_t conns; /* connections that begin */
 };
 
 /** What makes one device differ from another. */
@@ -164,6 +180,7 @@ struct device_params {
 	uint32_t max_half_open;
 	struct quota open; /* unused so far; bounds, names and parents */
 	struct quota buffered;
+	struct device_rates rates;
 	bool any_cid;
 };
 
@@ -184,6 +201,9 @@ void device_reset(struct device *device);
 
 /** Refuse new connections, or no longer; those there are live on. Owner only. */
 void device_drain(struct device *device, bool on);
+
+/** Other rates than none, or than before; buckets begin full. Owner only. */
+void device_set_rates(struct device *device, const struct device_rates *rates);
 
 /** Siblings: everything from @cid ends, visibly for this guest. Any thread. */
 void device_drop_sibling(struct device *device, uint64_t cid, struct scratch *scratch);

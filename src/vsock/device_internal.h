@@ -48,6 +48,24 @@ static inline struct vring *device_sibling_ring(struct device *device)
  */
 struct conn *device_new_conn(struct device *device) must_use;
 
+/* --- paced.c --- */
+
+/** Rates of a new device, see device_set_rates(). */
+void device_init_rates(struct device *device, const struct device_rates *rates);
+
+/**
+ * device_pace() - Of @wanted bytes, how many may pass now
+ * @rate:  of this device, with a limit
+ * @count: counts each time that it has to wait
+ *
+ * Return: 0: none, and the owner will be scheduled when there are
+ */
+uint32_t device_pace(struct device *device, struct rate *rate, uint32_t wanted, uint64_t *count)
+	must_use;
+
+/** Whether another connection may begin, which is counted; the owner is told if not. */
+bool device_may_connect(struct device *device) must_use;
+
 /* --- stats.c: each of these is counted, and told to who listens --- */
 
 /** The connection is established. */

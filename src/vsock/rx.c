@@ -177,10 +177,8 @@ static bool read_once(struct device *device, struct conn *conn, struct rx_fill *
 	return true;
 }
 
-static void run_data(struct device *device, struct rx_fill *fill)
+static void move_data(struct device *device, struct rx_fill *fill, uint32_t left)
 {
-	uint32_t left = pace_bytes(&device->scratch->pace);
-
 	while (!list_empty(&device->data) && rx_fill_room(fill) && left > 0) {
 		struct conn *conn = list_first(&device->data, struct conn, data);
 		bool alone = conn->data.next == &device->data;
@@ -192,6 +190,20 @@ static void run_data(struct device *device, struct rx_fill *fill)
 					      : !read_once(device, conn, fill, quantum, &left))
 			return;
 		device_publish_rx(device, fill);
+	}
+}
+
+static void run_data(struct device *device, struct rx_fill *fill)
+{
+	uint32_t left = pace_bytes(&device->scratch->pace);
+	uint64_t before = device->stats.rx_bytes;
+
+	if (likely(device->rx_rate.per_second == 0)) {
+		move_data(device, fill, left);
+	} else if (!list_empty(&device->data)) {
+		left = device_pace(device, &device->rx_rate, left, &device->stats.rx_paced);
+		move_data(device, fill, left);
+		rate_charge(&device->rx_rate, device->stats.rx_bytes - before);
 	}
 }
 
@@ -217,15 +229,29 @@ static void run_bulk(struct device *device, struct rx_fill *fill)
 	device->siblings_first = !device->siblings_first;
 }
 
+/* What a rate does not hold back. */
+static bool has_control(const struct device *device)
+{
+	return !list_empty(&device->ctl) || device->rst_count > 0;
+}
+
 static bool has_host_work(const struct device *device)
 {
-	return !list_empty(&device->ctl) || device->rst_count > 0 || !list_empty(&device->data);
+	return has_control(device) || !list_empty(&device->data);
 }
 
 /* Whether anything could be emitted if the ring had room. */
 static bool has_work(const struct device *device)
 {
 	return has_host_work(device) || !list_empty(&device->inbox.ready);
+}
+
+/* The same, and nothing but room is missing. */
+static bool has_more(const struct device *device)
+{
+	if (!device->rx_rate.waits)
+		return has_work(device);
+	return has_control(device) || !list_empty(&device->inbox.ready);
 }
 
 /* The guest has read something since, or will be asked again. */
@@ -270,7 +296,7 @@ bool device_run_rx(struct device *device)
 	device->stats.rx_starved += fill.starved;
 	watch_blocked(device); /* flows that this run found blocked, too */
 	device->inbox.yield = fill.starved && has_host_work(device);
-	more = !fill.starved && has_work(device);
+	more = !fill.starved && has_more(device);
 	if (device->rx->broken)
 		give_up_ring(device);
 	device->env->unlock(device->ctx);

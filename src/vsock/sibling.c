@@ -151,7 +151,8 @@ static struct inbox_flow *enter(struct device *device, struct device *peer, cons
 {
 	struct inbox_flow *flow = NULL;
 
-	if (pkt->op == VSOCK_OP_REQUEST && (device->draining || !open_own_flow(device, peer, pkt)))
+	if (pkt->op == VSOCK_OP_REQUEST &&
+	    (device->draining || !device_may_connect(device) || !open_own_flow(device, peer, pkt)))
 		return NULL;
 	peer->env->lock(peer->ctx);
 	if (pkt->op != VSOCK_OP_REQUEST)

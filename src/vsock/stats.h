@@ -42,6 +42,8 @@ struct device_stats {
 	uint64_t credit_stalls;           /* a host program's bytes had to wait for the guest */
 	uint64_t rx_starved;              /* the guest gave too few RX buffers */
 	uint64_t spilled_bytes;           /* which the host side did not take at once */
+	uint64_t tx_paced;                /* times the guest's ring waited for tx-rate */
+	uint64_t rx_paced;                /* times host programs waited for rx-rate */
 };
 
 enum conn_event { CONN_OPENED, CONN_CLOSED, CONN_REFUSED };

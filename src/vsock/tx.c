@@ -156,13 +156,10 @@ static void packet(struct device *device, struct iov_cursor *chain)
 		sibling_forward(device, &pkt, chain);
 }
 
-/* Take and handle up to the budget. Return: bytes, or a result of vring_pop() <= 0. */
-static int drain(struct device *device)
+/* Take and handle up to the budget; *@bytes: how many. Return: 1, or of vring_pop() <= 0. */
+static int drain(struct device *device, uint32_t budget, uint32_t *bytes)
 {
-	uint32_t budget = pace_bytes(&device->scratch->pace);
-	uint32_t bytes = 0;
-
-	for (uint32_t n = 0; n < TX_BUDGET_CHAINS && bytes < budget; n++) {
+	for (uint32_t n = 0; n < TX_BUDGET_CHAINS && *bytes < budget; n++) {
 		struct vring_chain chain;
 		struct iov_cursor cursor;
 		int got;
@@ -176,19 +173,29 @@ static int drain(struct device *device)
 		packet(device, &cursor);
 		device->stats.tx_packets++;
 		vring_push(device->tx, chain.head, 0);
-		bytes += (uint32_t)min_size(chain.readable_bytes, VSOCK_MAX_PAYLOAD);
+		*bytes += (uint32_t)min_size(chain.readable_bytes, VSOCK_MAX_PAYLOAD);
 	}
 	return 1;
 }
 
 bool device_run_tx(struct device *device)
 {
+	uint32_t budget = pace_bytes(&device->scratch->pace);
+	uint32_t bytes = 0;
+	bool limited = device->tx_rate.per_second != 0;
 	int result;
 
 	if (device->tx == NULL)
 		return false;
 	vring_disable_kick(device->tx);
-	result = drain(device);
+	if (unlikely(limited)) {
+		budget = device_pace(device, &device->tx_rate, budget, &device->stats.tx_paced);
+		if (budget == 0)
+			return false;
+	}
+	result = drain(device, budget, &bytes);
+	if (unlikely(limited))
+		rate_charge(&device->tx_rate, bytes);
 	flush_batch(device);
 	sibling_flush(device);
 	if (vring_publish(device->tx))

@@ -84,6 +84,7 @@ def run(control, *args, env=None):
     (["remove", 3], ("remove", {"cid": 3})),
     (["set", 3, "--groups", "a+b"], ("set", {"cid": 3, "groups": ["a", "b"]})),
     (["set", "--groups=a", 3], ("set", {"cid": 3, "groups": ["a"]})),
+    (["set", 3, "--limits", "tx-rate=1M"], ("set", {"cid": 3, "limits": "tx-rate=1M"})),
     (["reload"], ("reload", None)),
     (["log-level", "debug"], ("log-level", {"level": "debug"})),
     (["drain"], ("drain", {})),

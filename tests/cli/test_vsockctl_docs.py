@@ -32,7 +32,7 @@ def commands():
 
 
 def options():
-    return sorted(set(re.findall(r"^  (?:-\w, )?--([a-z]+)", help_text(), re.M)))
+    return sorted(set(re.findall(r"^  (?:-\w, )?--([a-z-]+)", help_text(), re.M)))
 
 
 def test_help():
@@ -47,7 +47,7 @@ def test_help():
 def test_man_page():
     text = read("docs", "vsockctl.1")
     assert sorted(set(re.findall(r"^\.It Cm ([a-z-]+)", text, re.M))) == sorted(commands())
-    described = set(re.findall(r"^\.It (?:Fl \w , )?Fl \\-([a-z]+)", text, re.M))
+    described = set(re.findall(r"^\.It (?:Fl \w , )?Fl \\-([a-z-]+)", text, re.M))
     assert sorted(described) == options()
 
 

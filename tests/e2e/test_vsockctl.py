@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""vsockctl with real guests: ssh into one, and AF_VSOCK programs at both ends.
-
-The sshd is dropbear's, started for each connection by socat as inetd would.
-"""
+"""vsockctl with real guests: ssh into one, and AF_VSOCK programs at both ends."""
 
 import hashlib
 import os
@@ -13,10 +10,9 @@ from pathlib import Path
 import pytest
 
 import ctl
+import sshserver
 from hostside import wait_for
-from initramfs import shared_objects
 
-SSHD = "/usr/sbin/dropbear"
 LIMIT = 120
 BULK = 1 << 20
 
@@ -36,41 +32,20 @@ def digest(data):
 
 @pytest.fixture
 def client_key(tmp_path):
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"],
-                   check=True)
-    return tmp_path / "key"
+    return sshserver.make_key(tmp_path)
 
 
 @pytest.fixture
 def sshd(world, guest, client_key, tmp_path):
     """A port of the guest with an sshd behind it."""
-    if not os.path.exists(SSHD):
-        pytest.skip("no dropbear: scripts/install-deps test")
-    for path in [SSHD, *shared_objects(SSHD)]:
-        guest.run(["mkdir", "-p", os.path.dirname(path)])
-        if guest.run(["test", "-e", path], check=False).code:
-            guest.agent.put_file(os.path.realpath(path), path)
-    host_key = tmp_path / "hostkey"
-    subprocess.run(["dropbearkey", "-t", "ed25519", "-f", host_key], check=True,
-                   capture_output=True)
-    guest.agent.put_file(host_key, "/run/hostkey")
-    guest.run("mkdir -p -m 700 /root/.ssh; chmod 700 /root; mount -t devpts devpts /dev/pts || :")
-    guest.agent.put("/root/.ssh/authorized_keys", client_key.with_suffix(".pub").read_bytes(),
-                    0o600)
     port = world.port()
-    serving = guest.popen(["socat", f"VSOCK-LISTEN:{port},fork",
-                           f"EXEC:{SSHD} -i -r /run/hostkey"])
-    wait_guest_listening(guest, port)
+    serving = sshserver.start(guest, port, client_key, tmp_path)
     yield port
     serving.kill()
 
 
 def ssh(proxy, key, *command, stdin=b""):
-    options = ["-F", "none", "-i", key, "-o", f"ProxyCommand={proxy}", "-o", "BatchMode=yes",
-               "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-               "-o", "LogLevel=ERROR"]
-    return subprocess.run(["ssh", *map(str, options), "root@guest", *command], input=stdin,
-                          capture_output=True, timeout=LIMIT, check=False)
+    return sshserver.login(key, [f"ProxyCommand={proxy}"], "guest", *command, stdin=stdin)
 
 
 def test_ssh_by_proxy_command(world, sshd, client_key):

@@ -25,6 +25,7 @@ class World:
     """One daemon, one guest per CID.
 
     device: what the guests have instead of QEMU's usual one: one name, or a dict of them by CID.
+    options: further keys of every VM.
     """
 
     def __init__(self, pair, groups=None, args=(), device=None, options=None):

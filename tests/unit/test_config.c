@@ -127,17 +127,34 @@ static const struct args_case bad_vms[] = {
 	{ { "--vm", VM4, "--vm", VM3 ",size=3" },
 	  "--vm 2: 'size': expected one of guest-cid, socket, mode, fd, uds-path, forward-cid, "
 	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
-	  "max-half-open, max-buffered, mem-slots" },
+	  "max-half-open, max-buffered, mem-slots, ack, tx-rate, rx-rate, "
+	  "conn-rate" },
 	{ { "--vm", VM3 ",threads=3" },
 	  "--vm 1: 'threads': expected one of guest-cid, socket, mode, fd, uds-path, forward-cid, "
 	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
-	  "max-half-open, max-buffered, mem-slots" },
+	  "max-half-open, max-buffered, mem-slots, ack, tx-rate, rx-rate, "
+	  "conn-rate" },
 	{ { "--vm", VM3 ",max-connections=0" },
 	  "--vm 1: max-connections: '0': expected a number from 1 to 65536" },
 	{ { "--vm", VM3 ",max-half-open=65537" },
 	  "--vm 1: max-half-open: '65537': expected a number from 1 to 65536" },
 	{ { "--vm", VM3 ",max-buffered=4095" },
 	  "--vm 1: max-buffered: '4095': expected a number of bytes from 4096 to 4294967295" },
+	{ { "--vm", VM3 ",ack=no" }, "--vm 1: ack: 'no': expected on or off" },
+	{ { "--vm", VM3 ",tx-rate=65535" },
+	  "--vm 1: tx-rate: '65535': expected 0, or bytes per second (K, M, G: times 1024) from "
+	  "65536 to 4294967295" },
+	{ { "--vm", VM3 ",rx-rate=4G" },
+	  "--vm 1: rx-rate: '4G': expected 0, or bytes per second (K, M, G: times 1024) from "
+	  "65536 to 4294967295" },
+	{ { "--vm", VM3 ",rx-rate=1MB" },
+	  "--vm 1: rx-rate: '1MB': expected 0, or bytes per second (K, M, G: times 1024) from "
+	  "65536 to 4294967295" },
+	{ { "--vm", VM3 ",rx-rate=M" },
+	  "--vm 1: rx-rate: 'M': expected 0, or bytes per second (K, M, G: times 1024) from "
+	  "65536 to 4294967295" },
+	{ { "--vm", VM3 ",conn-rate=1000001" },
+	  "--vm 1: conn-rate: '1000001': expected a number from 0 to 1000000" },
 	{ { "--vm", VM3, "--log-rate=0" }, "--log-rate: '0': expected a number from 1 to 1000000" },
 	{ { "--vm", VM3, "--total-buffered=4k" },
 	  "--total-buffered: '4k': expected a number of bytes from 4096 to 4294967295" },

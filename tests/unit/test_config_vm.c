@@ -176,11 +176,49 @@ static void test_copies_are_the_same(void **state)
 	assert_true(config_same_groups(b, copy));
 	assert_ptr_not_equal(b->socket, copy->socket);
 	assert_false(config_same_vm(a, b));
+	copy->ack = false;
+	assert_false(config_same_vm(b, copy));
+	copy->ack = true;
 	copy->forward_listen[1].port = 8;
 	assert_false(config_same_vm(b, copy));
 	config_free_vm(copy);
 	config_free_vm(a);
 	config_free_vm(b);
+}
+
+static void test_other_limits(void **state)
+{
+	struct vm_config *a = vm_of(A ",tx-rate=1M,max-connections=9");
+	struct vm_config *other = NULL;
+	char *err = NULL;
+	size_t size = 0;
+	FILE *stream = open_memstream(&err, &size);
+
+	(void)state;
+	assert_int_equal(config_parse_limits(&other, a, "rx_rate=2M,max-connections=5", stream), 0);
+	assert_int_equal(other->tx_rate, 1u << 20);
+	assert_int_equal(other->rx_rate, 2u << 20);
+	assert_int_equal(other->max_connections, 5);
+	assert_true(config_same_vm(a, other) && config_same_groups(a, other));
+	assert_false(config_same_limits(a, other));
+	config_take_limits(other, a);
+	assert_true(config_same_limits(a, other));
+	config_free_vm(other);
+	other = NULL;
+	assert_int_equal(config_parse_limits(&other, a, "ack=off", stream), -EINVAL);
+	assert_int_equal(config_parse_limits(&other, a, "rx-rate=0,rx-rate=0", stream), -EINVAL);
+	assert_int_equal(config_parse_limits(&other, a, "max-buffered=4096", stream), -EINVAL);
+	assert_null(other);
+	fclose(stream);
+	assert_string_equal(
+		err,
+		"vhost-device-vsock: VM 3: 'ack': expected one of max-connections, max-half-open, "
+		"max-buffered, tx-rate, rx-rate, conn-rate\n"
+		"vhost-device-vsock: VM 3: rx-rate: '0': expected rx-rate only once\n"
+		"vhost-device-vsock: VM 3: max-buffered: '4096': expected at least "
+		"tx-buffer-size, for one connection\n");
+	free(err);
+	config_free_vm(a);
 }
 
 static void test_other_groups(void **state)
@@ -218,6 +256,7 @@ int main(void)
 		cmocka_unit_test(test_too_many_together),
 		cmocka_unit_test(test_check_together),
 		cmocka_unit_test(test_copies_are_the_same),
+		cmocka_unit_test(test_other_limits),
 		cmocka_unit_test(test_other_groups),
 	};
 

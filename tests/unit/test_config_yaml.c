@@ -38,7 +38,8 @@ static void test_limits(void **state)
 {
 	static const char text[] =
 		"total_connections: 100\ntotal_buffered: 65536\nlog_rate: 7\n" ONE_VM
-		"  max_connections: 9\n  max_half_open: 8\n  max_buffered: 262144\n";
+		"  max_connections: 9\n  max_half_open: 8\n  max_buffered: 262144\n"
+		"  ack: off\n  tx-rate: 100M\n  rx_rate: 65536\n  conn-rate: 50\n";
 	const char *const args[] = { "--config", FILE_NAME, "--total-connections=50", NULL };
 	struct outcome outcome;
 
@@ -52,6 +53,10 @@ static void test_limits(void **state)
 	assert_int_equal(outcome.config.vms[0].max_connections, 9);
 	assert_int_equal(outcome.config.vms[0].max_half_open, 8);
 	assert_int_equal(outcome.config.vms[0].max_buffered, 262144);
+	assert_false(outcome.config.vms[0].ack);
+	assert_int_equal(outcome.config.vms[0].tx_rate, 100u << 20);
+	assert_int_equal(outcome.config.vms[0].rx_rate, 65536);
+	assert_int_equal(outcome.config.vms[0].conn_rate, 50);
 	release(&outcome);
 }
 
@@ -66,6 +71,7 @@ static void test_default_limits(void **state)
 	assert_int_equal(outcome.config.vms[0].max_connections, 65536);
 	assert_int_equal(outcome.config.vms[0].max_half_open, 4096);
 	assert_int_equal(outcome.config.vms[0].max_buffered, 256u << 20);
+	assert_true(outcome.config.vms[0].ack);
 	release(&outcome);
 }
 
@@ -117,7 +123,8 @@ static const struct file_case bad_files[] = {
 	{ ONE_VM "  size: 3\n",
 	  "4: 'size': expected one of guest-cid, socket, mode, fd, uds-path, forward-cid, "
 	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
-	  "max-half-open, max-buffered, mem-slots" },
+	  "max-half-open, max-buffered, mem-slots, ack, tx-rate, rx-rate, "
+	  "conn-rate" },
 	{ ONE_VM "  uds-path: u\n",
 	  "4: 'uds-path': expected uds-path only once, line 3 has it already" },
 	{ ONE_VM "vms: []\n", "4: 'vms': expected vms only once, line 1 has it already" },
@@ -149,7 +156,8 @@ static const struct file_case bad_files[] = {
 	{ ONE_VM "  <<: {}\n",
 	  "4: '<<': expected one of guest-cid, socket, mode, fd, uds-path, forward-cid, "
 	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
-	  "max-half-open, max-buffered, mem-slots" },
+	  "max-half-open, max-buffered, mem-slots, ack, tx-rate, rx-rate, "
+	  "conn-rate" },
 	{ ONE_VM "---\n" ONE_VM, "4: expected a single document" },
 	{ "vms:\n- socket: \"a\\0b\"\n", "2: 'a': expected text without NUL characters" },
 	{ "vms:\n - socket: s\n  uds_path: u\n",

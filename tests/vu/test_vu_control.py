@@ -47,7 +47,7 @@ def test_list_follows_the_front_end(controlled, start_vm):
     daemon, ctl = controlled
     vm = ctl.vm(3)
     assert vm == {"cid": 3, "socket": daemon.vm().socket, "uds_path": daemon.vm().uds,
-                  "forward_cid": None, "groups": ["default"], "state": "waiting",
+                  "ack": True, "forward_cid": None, "groups": ["default"], "state": "waiting",
                   "draining": False, "connections": 0, "worker": 0}
     guest = start_vm(daemon)
     assert ctl.vm(3)["state"] == "running"
@@ -131,7 +131,10 @@ def test_log_level(controlled, start_vm):
     ("remove", {}), ("set", {"cid": 3}), ("set", {"cid": 3, "groups": []}),
     ("set", {"cid": 3, "groups": [""]}), ("set", {"cid": 3, "groups": ["a+b"]}),
     ("set", {"cid": 3, "groups": "a"}), ("set", {"cid": 3, "groups": [1]}),
-    ("set", {"cid": 3, "groups": ["g"] * 1025}), ("drain", {"off": 1}), ("drain", {"x": 1}),
+    ("set", {"cid": 3, "groups": ["g"] * 1025}),
+    ("set", {"cid": 3, "limits": ""}), ("set", {"cid": 3, "limits": "tx-rate=1"}),
+    ("set", {"cid": 3, "limits": "max-buffered=4096"}), ("set", {"cid": 3, "limits": 5}),
+    ("set", {"cid": 3, "limits": "queue-size=64"}), ("drain", {"off": 1}), ("drain", {"x": 1}),
     ("reload", {"x": 1}), ("reload", {}), ("subscribe", {"x": 1}), ("log-level", {})])
 def test_wrong_parameters(controlled, method, params):
     _, ctl = controlled

@@ -418,6 +418,17 @@ def test_reload(filed, start_vm, pattern):
     assert left_behind == []
 
 
+def test_reload_of_limits_keeps_connections(filed, start_vm, pattern):
+    daemon, ctl = filed
+    pair = host_pair(daemon, start_vm(daemon, 3).guest)
+    write_file(daemon, {3: {"tx-rate": "100M", "max-connections": 7}, 4: {}, 5: {}})
+    assert sort(ctl.call("reload")) == {"unchanged": [4, 5], "changed": [3]}
+    limits = ctl.call("show", cid=3)["limits"]
+    assert (limits["tx_rate"], limits["max_connections"]) == (100 << 20, 7)
+    assert_flows(*pair, pattern(100_000))
+    assert sort(ctl.call("reload")) == {"unchanged": [3, 4, 5]}
+
+
 def test_reload_leaves_added_ones(filed, start_added):
     daemon, ctl = filed
     vm = start_added(daemon, ctl, 9)

@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+import control
 import ctl
 import gsocket
 from hostsock import HostSocket, stream
@@ -262,3 +263,21 @@ def test_guest_that_does_not_answer(daemon, guest, spawn):
     code, said = child.wait()
     assert code == 1 and "reset" in said
     assert time.monotonic() - begun < 20 * SCALE
+
+
+# ack=off
+
+@pytest.mark.parametrize("how", ["uds", "cid", "run"])
+def test_connect_where_nothing_answers(start_controlled, start_vm, spawn, how):
+    daemon, _ = start_controlled(options={"ack": "off"})
+    listener = gsocket.Listener(start_vm(daemon).guest, 22)
+    argv = {"uds": tool(daemon, "connect", "--no-ack", 22),
+            "cid": [ctl.binary(), "--control", control.path_of(daemon), "connect", 3, 22],
+            "run": [ctl.binary(), "--control", control.path_of(daemon), "run", "--", "socat", "-",
+                    "VSOCK-CONNECT:3:22"]}[how]
+    child = spawn(*argv)
+    sock = listener.accept(TIMEOUT)
+    sock.send_all(b"first")
+    assert child.io.recv_exact(5) == b"first"
+    child.io.send_all(b"second")
+    assert sock.recv_exact(6) == b"second"

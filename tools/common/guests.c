@@ -13,13 +13,16 @@
 /* One line of @len bytes. */
 static int parse_line(const char *line, size_t len, struct guests_entry *entry)
 {
-	char number[sizeof("4294967295")];
+	char number[sizeof("4294967295-")];
 	const char *equals = memchr(line, '=', len);
 	size_t digits = equals != NULL ? (size_t)(equals - line) : len;
 	size_t path_len = equals != NULL ? len - digits - 1 : 0;
 
 	if (path_len == 0 || path_len > GUESTS_PATH_MAX || digits >= sizeof(number))
 		return -EINVAL;
+	entry->ack = digits == 0 || line[digits - 1] != '-';
+	if (!entry->ack)
+		digits--;
 	memcpy(number, line, digits);
 	number[digits] = '\0';
 	memcpy(entry->path, equals + 1, path_len);

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
  * guests.h - how vsockctl tells the preload library which guests there are:
- * a variable of the environment with "CID=uds-path" lines.
+ * a variable of the environment with "CID=uds-path" lines, "CID-=uds-path" if
+ * its daemon answers CONNECT by nothing (ack=off).
  */
 #ifndef COMMON_GUESTS_H
 #define COMMON_GUESTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +24,7 @@
 
 struct guests_entry {
 	uint32_t cid;
+	bool ack;
 	char path[GUESTS_PATH_MAX + 1];
 };
 

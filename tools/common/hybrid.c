@@ -111,7 +111,7 @@ static int ask(int fd, const char *path, uint32_t port, int64_t deadline, uint32
 	/* A fresh socket has room for it. */
 	if (send(fd, line, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT) != len)
 		return errno == EPIPE ? -ECONNRESET : -errno;
-	return read_answer(fd, deadline, host_port);
+	return host_port != NULL ? read_answer(fd, deadline, host_port) : 0;
 }
 
 int hybrid_connect(int fd, const char *path, uint32_t port, int timeout_ms, uint32_t *host_port)

@@ -30,7 +30,8 @@ int64_t hybrid_now_ms(void);
  * @path:       uds-path of the VM
  * @port:       port of the guest
  * @timeout_ms: for all of it
- * @host_port:  output: the number behind OK
+ * @host_port:  output: the number behind OK; NULL: the VM answers nothing (ack=off), so
+ *              that a refusal is seen as an end
  *
  * Return: 0; -ECONNRESET: refused; -ETIMEDOUT; -EPROTO: the answer is none;
  *         other -errno of connect(2). After a failure the socket is of no use.

@@ -9,7 +9,7 @@ _vsockctl_cids() {
 _vsockctl() {
 	local commands="connect listen forward run list show connections stats top events add remove
 		set reload log-level drain"
-	local options="--control --json --uds --limit --sort --interval --groups --off --help --version"
+	local options="--control --json --uds --limit --sort --interval --groups --limits --off --no-ack --help --version"
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	local command="" word at
 
@@ -24,7 +24,7 @@ _vsockctl() {
 	case $prev in
 	--control | --uds) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
 	--sort) mapfile -t COMPREPLY < <(compgen -W "cid conns in out state" -- "$cur") && return ;;
-	--limit | --interval | --groups) return ;;
+	--limit | --interval | --groups | --limits) return ;;
 	esac
 	if [[ $cur == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")

@@ -246,7 +246,7 @@ int stream_connect(int fd, const struct sockaddr_vm *to)
 {
 	const struct guests_entry *guest = guests_find(stream_guests(), to->svm_cid);
 	struct stream stream;
-	uint32_t port;
+	uint32_t port = VMADDR_PORT_ANY; /* unless the daemon tells */
 	int err = 0;
 
 	stream_look(fd, &stream);
@@ -260,7 +260,8 @@ int stream_connect(int fd, const struct sockaddr_vm *to)
 	if (stream.state == STREAM_BOUND)
 		err = renew(fd);
 	if (err == 0)
-		err = hybrid_connect(fd, guest->path, to->svm_port, HYBRID_TIMEOUT_MS, &port);
+		err = hybrid_connect(fd, guest->path, to->svm_port, HYBRID_TIMEOUT_MS,
+				     guest->ack ? &port : NULL);
 	if (err < 0) {
 		/* The program may try again with the same descriptor. */
 		(void)renew(fd);

@@ -57,18 +57,22 @@ static json_t *split_groups(const char *names)
 
 int cmd_set(const struct options *options, int argc, char **argv)
 {
+	json_t *params;
 	uint32_t cid;
 
 	(void)argc;
 	if (argument_u32("CID", argv[0], UINT32_MAX, &cid) < 0)
 		return STATUS_USAGE;
-	if (options->groups == NULL) {
-		complain("set: expected --groups NAMES");
+	if (options->groups == NULL && options->limits == NULL) {
+		complain("set: expected --groups NAMES or --limits KEY=VALUE,...");
 		return STATUS_USAGE;
 	}
-	return change(options, "set",
-		      json_pack("{s:I, s:o}", "cid", (json_int_t)cid, "groups",
-				split_groups(options->groups)));
+	params = json_pack("{s:I}", "cid", (json_int_t)cid);
+	if (options->groups != NULL)
+		json_object_set_new(params, "groups", split_groups(options->groups));
+	if (options->limits != NULL)
+		json_object_set_new(params, "limits", json_string(options->limits));
+	return change(options, "set", params);
 }
 
 int cmd_reload(const struct options *options, int argc, char **argv)

@@ -22,7 +22,7 @@
 #define LIBRARY_PATH_SIZE 2048
 
 /* Room for GUESTS_MAX lines of a CID, '=', a path and a newline. */
-#define LIST_SIZE (GUESTS_MAX * (sizeof("4294967294=\n") + GUESTS_PATH_MAX))
+#define LIST_SIZE (GUESTS_MAX * (sizeof("4294967294-=\n") + GUESTS_PATH_MAX))
 
 struct list {
 	char text[LIST_SIZE];
@@ -31,7 +31,7 @@ struct list {
 };
 
 /* Return: 0, or -1 after a complaint. */
-static int add_guest(struct list *list, uint32_t cid, const char *path)
+static int add_guest(struct list *list, uint32_t cid, bool ack, const char *path)
 {
 	char here[1024] = "";
 	size_t len;
@@ -50,12 +50,12 @@ static int add_guest(struct list *list, uint32_t cid, const char *path)
 		return -1;
 	}
 	list->len += (size_t)snprintf(list->text + list->len, sizeof(list->text) - list->len,
-				      "%u=%s%s\n", cid, here, path);
+				      "%u%s=%s%s\n", cid, ack ? "" : "-", here, path);
 	return 0;
 }
 
 /* "3=/run/vm3.vsock" */
-static int add_option(struct list *list, const char *text)
+static int add_option(struct list *list, bool ack, const char *text)
 {
 	char number[sizeof("4294967295")];
 	size_t len = strcspn(text, "=");
@@ -69,7 +69,7 @@ static int add_option(struct list *list, const char *text)
 	number[len] = '\0';
 	if (argument_u32("CID of --uds", number, UINT32_MAX - 1, &cid) < 0)
 		return -1;
-	return add_guest(list, cid, text + len + 1);
+	return add_guest(list, cid, ack, text + len + 1);
 }
 
 /* Forwarding VMs have no Unix sockets. */
@@ -84,7 +84,8 @@ static int add_daemon(struct list *list, const char *control)
 		const char *path = json_string_value(json_object_get(vm, "uds_path"));
 
 		if (path != NULL && err == 0)
-			err = add_guest(list, (uint32_t)show_number(vm, "cid"), path);
+			err = add_guest(list, (uint32_t)show_number(vm, "cid"),
+					!json_is_false(json_object_get(vm, "ack")), path);
 	}
 	json_decref(result);
 	if (err == 0 && list->count == 0) {
@@ -147,7 +148,7 @@ static int set_environment(const struct list *list)
 static int add_options(struct list *list, const struct options *options)
 {
 	for (size_t i = 0; i < options->n_uds; i++)
-		if (add_option(list, options->uds[i]) < 0)
+		if (add_option(list, !options->no_ack, options->uds[i]) < 0)
 			return -1;
 	return 0;
 }

@@ -33,6 +33,7 @@ static int ask_daemon(const struct options *options, uint32_t cid, struct guest 
 	if (vm == NULL)
 		return STATUS_FAILED;
 	snprintf(guest->name, sizeof(guest->name), "guest %u", cid);
+	guest->ack = !json_is_false(json_object_get(vm, "ack"));
 	if (path == NULL)
 		complain("%s has no uds-path: it forwards to AF_VSOCK", guest->name);
 	else
@@ -51,6 +52,7 @@ int guest_find(const struct options *options, const char *cid, struct guest *gue
 	}
 	if (options->n_uds == 1) {
 		snprintf(guest->name, sizeof(guest->name), "'%s'", options->uds[0]);
+		guest->ack = !options->no_ack;
 		return set_path(guest, options->uds[0]);
 	}
 	if (cid == NULL) {
@@ -81,7 +83,7 @@ int guest_arguments(const struct options *options, int *argc, char ***argv, stru
 int guest_dial(const struct guest *guest, uint32_t port)
 {
 	uint32_t host_port;
-	int fd = hybrid_dial(guest->uds, port, &host_port);
+	int fd = hybrid_dial(guest->uds, port, guest->ack ? &host_port : NULL);
 
 	if (fd >= 0)
 		return fd;

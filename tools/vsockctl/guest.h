@@ -6,6 +6,7 @@
 #ifndef VSOCKCTL_GUEST_H
 #define VSOCKCTL_GUEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +18,7 @@
 
 /** A guest, and how messages call it. */
 struct guest {
+	bool ack; /* its daemon answers CONNECT */
 	char uds[GUEST_PATH_SIZE];
 	char name[GUEST_PATH_SIZE + 8];
 };

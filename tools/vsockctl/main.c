@@ -21,17 +21,17 @@
 
 /*
  * Letters of the options: c --control, j --json, u --uds, s --sort, g --groups, l --limit,
- * i --interval, o --off. Every command takes c and j. With + all from the first argument on is a
- * command line of the user.
+ * i --interval, o --off, n --no-ack, L --limits. Every command takes c and j. With + all from
+ * the first argument on is a command line of the user.
  */
 static const struct command commands[] = {
-	{ "connect", "CID PORT", "join standard input and output to a port of a guest", "u", 1, 2,
+	{ "connect", "CID PORT", "join standard input and output to a port of a guest", "un", 1, 2,
 	  cmd_connect },
 	{ "listen", "CID PORT [-- CMD]", "let a guest reach CMD, or standard input and output", "u",
 	  1, -1, cmd_listen },
-	{ "forward", "FROM TO", "lead a TCP port to a guest's port, or the reverse", "u", 2, 2,
+	{ "forward", "FROM TO", "lead a TCP port to a guest's port, or the reverse", "un", 2, 2,
 	  cmd_forward },
-	{ "run", "-- CMD", "run a program whose AF_VSOCK sockets reach the guests", "u+", 1, -1,
+	{ "run", "-- CMD", "run a program whose AF_VSOCK sockets reach the guests", "un+", 1, -1,
 	  cmd_run },
 	{ "list", "", "the VMs", "", 0, 0, cmd_list },
 	{ "show", "CID", "one VM", "", 1, 1, cmd_show },
@@ -43,7 +43,7 @@ static const struct command commands[] = {
 	{ "add", "KEY=VALUE,...", "a further VM, as --vm of the daemon takes it", "", 1, 1,
 	  cmd_add },
 	{ "remove", "CID", "end a VM", "", 1, 1, cmd_remove },
-	{ "set", "CID", "change a VM: --groups", "g", 1, 1, cmd_set },
+	{ "set", "CID", "change a VM: --groups, --limits", "gL", 1, 1, cmd_set },
 	{ "reload", "", "have the configuration file read again", "", 0, 0, cmd_reload },
 	{ "log-level", "LEVEL", "change what is logged", "", 1, 1, cmd_log_level },
 	{ "drain", "[CID]", "take no new connections, for all VMs or one", "o", 0, 1, cmd_drain },
@@ -57,7 +57,9 @@ static const struct option long_options[] = {
 	{ "groups", required_argument, NULL, 'g' },
 	{ "limit", required_argument, NULL, 'l' },
 	{ "interval", required_argument, NULL, 'i' },
+	{ "limits", required_argument, NULL, 'L' },
 	{ "off", no_argument, NULL, 'o' },
+	{ "no-ack", no_argument, NULL, 'n' },
 	{ "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, 'V' },
 	{ NULL, 0, NULL, 0 },
@@ -97,10 +99,12 @@ static void help(void)
 	       "  --uds PATH      connect, listen, forward: the VM's uds-path in place of its\n"
 	       "                  CID, without a control socket; forward then says 'guest:PORT'\n"
 	       "  --uds CID=PATH  run: such a VM; repeat it for each\n"
+	       "  --no-ack        the VMs of --uds have ack=off: CONNECT is not answered\n"
 	       "  --limit N       connections: at most N rows\n"
 	       "  --sort COLUMN   top: cid, conns, in, out or state [default: cid]\n"
 	       "  --interval N    top: seconds between two pictures [default: 1]\n"
 	       "  --groups NAMES  set: groups of the VM, joined by '+'\n"
+	       "  --limits K=V,.. set: max-connections and the like, and rates\n"
 	       "  --off           drain: take connections again\n"
 	       "  -h, --help      print this and stop\n"
 	       "  -V, --version   print the version and stop\n\n"
@@ -149,8 +153,14 @@ static int take_option(struct options *options, int letter)
 		return argument_u32("--limit", optarg, UINT32_MAX, &options->limit);
 	case 'i':
 		return argument_u32("--interval", optarg, 3600, &options->interval);
+	case 'L':
+		options->limits = optarg;
+		return 0;
 	case 'o':
 		options->off = true;
+		return 0;
+	case 'n':
+		options->no_ack = true;
 		return 0;
 	default:
 		return -1;

@@ -33,11 +33,13 @@ struct options {
 	const char *uds[MAX_UDS];
 	const char *sort; /* column of top, NULL for its default */
 	const char *groups;
+	const char *limits; /* of set, as --vm takes them */
 	size_t n_uds;
 	uint32_t limit;    /* rows; 0: as many as there are */
 	uint32_t interval; /* seconds between two pictures of top */
 	bool json;
 	bool off;
+	bool no_ack; /* of the VMs of --uds */
 };
 
 struct command {

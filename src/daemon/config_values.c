@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+/*
+ * config_values.c - parsers of values that are neither plain numbers nor paths.
+ * Makes no system call.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "daemon/config_private.h"
+
+int config_set_switch(maybe_unused const struct config_key *key, void *field, const char *text)
+{
+	if (strcmp(text, "on") != 0 && strcmp(text, "off") != 0)
+		return -EINVAL;
+	*(bool *)field = strcmp(text, "on") == 0;
+	return 0;
+}
+
+/* What stands behind the digits: nothing or one of K, M, G. Return: its power of two, or -1. */
+static int suffix_shift(const char *suffix)
+{
+	static const char letters[] = "KMG";
+	const char *found = strchr(letters, suffix[0]);
+
+	if (suffix[0] == '\0')
+		return 0;
+	return found != NULL && suffix[1] == '\0' ? 10 * (int)(found - letters + 1) : -1;
+}
+
+int config_set_rate(const struct config_key *key, void *field, const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+	int shift = suffix_shift(text + digits);
+	uint64_t value = 0;
+
+	if (digits == 0 || shift < 0)
+		return -EINVAL;
+	for (size_t i = 0; i < digits; i++) {
+		value = value * 10 + (uint64_t)(text[i] - '0');
+		if (value > key->max)
+			return -EINVAL;
+	}
+	value <<= shift;
+	if (value > key->max || (value != 0 && value < key->min))
+		return -EINVAL;
+	*(uint32_t *)field = (uint32_t)value;
+	return 0;
+}
