@@ -105,6 +105,10 @@ static void add_counters(struct page *page)
 		{ PREFIX "kicks", "Notifications by the guest.", offsetof(struct vm_info, kicks) },
 		{ PREFIX "guest_errors", "Rules that the guest broke.",
 		  offsetof(struct vm_info, guest_errors) },
+		{ PREFIX "captured_packets", "Packets given to captures.",
+		  offsetof(struct vm_info, captured) },
+		{ PREFIX "capture_lost_packets", "Packets that captures had no room for.",
+		  offsetof(struct vm_info, capture_lost) },
 	};
 
 	for (size_t i = 0; i < array_size(rows); i++) {

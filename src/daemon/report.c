@@ -95,6 +95,8 @@ json_t *report_stats(const struct vm_info *info)
 		{ "rx_calls", info->rx_calls },
 		{ "tx_calls", info->tx_calls },
 		{ "guest_errors", info->guest_errors },
+		{ "captured_packets", info->captured },
+		{ "capture_lost_packets", info->capture_lost },
 		{ "connections", info->connections },
 	};
 	json_t *object = json_pack("{s:I}", "cid", (json_int_t)info->cid);

@@ -89,6 +89,10 @@ void vm_part(struct vm *vm);
 /** Refuse new connections, or no longer. Owner. */
 void vm_drain(struct vm *vm, bool on);
 
+/** As device_add_tap() and device_remove_tap(). Owner. */
+void vm_add_tap(struct vm *vm, struct tap *tap);
+void vm_remove_tap(struct vm *vm, struct tap *tap);
+
 /* --- what can be told about it, see vm_query.c --- */
 
 enum vm_state {
@@ -117,6 +121,8 @@ struct vm_info {
 	uint64_t rx_calls;
 	uint64_t tx_calls;
 	uint64_t guest_errors;
+	uint64_t captured;     /* packets */
+	uint64_t capture_lost; /* for which captures had no room */
 	struct vm_ring_info rx;
 	struct vm_ring_info tx;
 };

@@ -63,6 +63,16 @@ void vm_drain(struct vm *vm, bool on)
 	device_drain(&vm->device, on);
 }
 
+void vm_add_tap(struct vm *vm, struct tap *tap)
+{
+	device_add_tap(&vm->device, tap);
+}
+
+void vm_remove_tap(struct vm *vm, struct tap *tap)
+{
+	device_remove_tap(&vm->device, tap);
+}
+
 /* --- events --- */
 
 static struct event begin_event(const struct vm *vm, enum event_kind kind, const char *reason)
@@ -145,6 +155,8 @@ void vm_get_info(struct vm *vm, struct vm_info *info)
 		.kicks = vm->kicks,
 		.tx_calls = vm->calls[VSOCK_RING_TX],
 		.guest_errors = vm->guest_errors,
+		.captured = __atomic_load_n(&device->taps.kept, __ATOMIC_RELAXED),
+		.capture_lost = __atomic_load_n(&device->taps.lost, __ATOMIC_RELAXED),
 	};
 	if (buffered > device->spill_bytes)
 		info->sibling_bytes = buffered - device->spill_bytes;

@@ -56,6 +56,33 @@ static void free_conn(void *ctx, struct conn *conn)
 	conn_free(ctx, conn);
 }
 
+void device_add_tap(struct device *device, struct tap *tap)
+{
+	device->env->lock(device->ctx);
+	taps_add(&device->taps, tap);
+	device->env->unlock(device->ctx);
+}
+
+void device_remove_tap(struct device *device, struct tap *tap)
+{
+	device->env->lock(device->ctx);
+	taps_remove(&device->taps, tap);
+	device->env->unlock(device->ctx);
+}
+
+static void end_taps(struct device *device)
+{
+	struct tap *tap = device->taps.first;
+
+	while (tap != NULL) {
+		struct tap *next = tap->next;
+
+		device_remove_tap(device, tap);
+		tap->gone(tap); /* which may free it */
+		tap = next;
+	}
+}
+
 void device_fini(struct device *device)
 {
 	conntab_each(&device->conns, free_conn, device);
@@ -63,6 +90,7 @@ void device_fini(struct device *device)
 	device->env->lock(device->ctx);
 	inbox_clear(&device->inbox);
 	device->env->unlock(device->ctx);
+	end_taps(device);
 }
 
 void device_set_features(struct device *device, uint64_t features)
@@ -122,6 +150,15 @@ void device_drain(struct device *device, bool on)
 	device->env->unlock(device->ctx);
 }
 
+struct rx_fill device_begin_fill(struct device *device, struct vring *ring, struct scratch *scratch,
+				 uint32_t budget)
+{
+	struct rx_fill fill = rx_fill_begin(ring, scratch, budget);
+
+	fill.taps = device->taps.first != NULL ? &device->taps : NULL;
+	return fill;
+}
+
 void device_publish_rx(struct device *device, struct rx_fill *fill)
 {
 	rx_fill_publish(fill);
@@ -150,7 +187,7 @@ void device_drop_sibling(struct device *device, uint64_t cid, struct scratch *sc
 
 	device->env->lock(device->ctx);
 	inbox_drop_source(&device->inbox, cid);
-	fill = rx_fill_begin(device_sibling_ring(device), scratch, RX_BUDGET_SIBLING);
+	fill = device_begin_fill(device, device_sibling_ring(device), scratch, RX_BUDGET_SIBLING);
 	device_end_sibling_fill(device, &fill);
 	device->env->unlock(device->ctx);
 }

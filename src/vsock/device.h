@@ -40,6 +40,7 @@
 #include "vsock/rx_fill.h"
 #include "vsock/scratch.h"
 #include "vsock/stats.h"
+#include "vsock/tap.h"
 
 struct device;
 
@@ -138,6 +139,7 @@ struct device {
 	struct quota buffered; /* bytes of our guest that the host or siblings have not taken */
 	uint64_t spill_bytes;  /* of these, how many the host has not taken */
 	struct device_stats stats;
+	struct taps taps; /* see tap.h */
 
 	struct device_rst rsts[DEVICE_MAX_RSTS];
 	uint32_t rst_first;
@@ -169,7 +171,7 @@ struct device_params {
 
 void device_init(struct device *device, const struct device_params *params);
 
-/** End every connection and free everything. */
+/** End every connection and tap, and free everything. */
 void device_fini(struct device *device);
 
 /** The driver acknowledged @features (VSOCK_F_*_BIT): socket types it may use. */
@@ -184,6 +186,10 @@ void device_reset(struct device *device);
 
 /** Refuse new connections, or no longer; those there are live on. Owner only. */
 void device_drain(struct device *device, bool on);
+
+/** Let @tap see every packet, or no longer (legal when it does not). Owner only. */
+void device_add_tap(struct device *device, struct tap *tap);
+void device_remove_tap(struct device *device, struct tap *tap);
 
 /** Siblings: everything from @cid ends, visibly for this guest. Any thread. */
 void device_drop_sibling(struct device *device, uint64_t cid, struct scratch *scratch);

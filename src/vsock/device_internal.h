@@ -26,6 +26,10 @@ static inline bool device_has_type(const struct device *device, uint16_t type)
 	return type <= VSOCK_TYPE_SEQPACKET && (device->types >> type & 1u) != 0;
 }
 
+/** Begin to fill @ring, the device's RX ring or NULL. Under the lock. */
+struct rx_fill device_begin_fill(struct device *device, struct vring *ring, struct scratch *scratch,
+				 uint32_t budget) must_use;
+
 /** Publish what was emitted and notify the guest if it wants that. Under the lock. */
 void device_publish_rx(struct device *device, struct rx_fill *fill);
 

@@ -177,8 +177,8 @@ static void begin(struct device *device, struct device *peer, struct inbox_flow 
 		.peer = peer,
 		.flow = flow,
 		.last = *pkt,
-		.fill = rx_fill_begin(device_sibling_ring(peer), device->scratch,
-				      RX_BUDGET_SIBLING),
+		.fill = device_begin_fill(peer, device_sibling_ring(peer), device->scratch,
+					  RX_BUDGET_SIBLING),
 	};
 }
 
