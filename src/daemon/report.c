@@ -98,6 +98,7 @@ json_t *report_stats(const struct vm_info *info)
 		{ "captured_packets", info->captured },
 		{ "capture_lost_packets", info->capture_lost },
 		{ "connections", info->connections },
+		{ "sibling_connections", info->siblings },
 	};
 	json_t *object = json_pack("{s:I}", "cid", (json_int_t)info->cid);
 
@@ -203,13 +204,15 @@ json_t *report_details(const struct vm_config *config, const struct vm_details *
 
 json_t *report_conn(const struct vm_conn *conn)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:I}", "cid",
+	const char *other = conn->sibling ? "sibling" : "host";
+
+	return json_pack("{s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I}", "cid",
 			 (json_int_t)conn->cid, "guest_port", (json_int_t)conn->guest_port,
 			 "host_port", (json_int_t)conn->host_port, "host_cid",
-			 (json_int_t)conn->host_cid, "state", state_name(conn->state), "initiator",
-			 conn->by_guest ? "guest" : "host", "tx_bytes", (json_int_t)conn->tx_bytes,
-			 "rx_bytes", (json_int_t)conn->rx_bytes, "held_bytes",
-			 (json_int_t)conn->held_bytes);
+			 (json_int_t)conn->host_cid, "with", other, "state",
+			 state_name(conn->state), "initiator", conn->by_guest ? "guest" : other,
+			 "tx_bytes", (json_int_t)conn->tx_bytes, "rx_bytes",
+			 (json_int_t)conn->rx_bytes, "held_bytes", (json_int_t)conn->held_bytes);
 }
 
 static json_t *known(int64_t value)
@@ -228,6 +231,13 @@ json_t *report_process(const struct process_usage *usage)
 			 (json_int_t)usage->switches);
 }
 
+static json_t *initiator(const struct event *event)
+{
+	if (event->by_guest)
+		return json_string("guest");
+	return json_string(event->sibling != 0 ? "sibling" : "host");
+}
+
 json_t *report_event(const struct event *event)
 {
 	static const char *const names[EVENT_KIND_COUNT] = {
@@ -243,8 +253,9 @@ json_t *report_event(const struct event *event)
 	if (event->kind != EVENT_VM_UP && event->kind != EVENT_VM_DOWN) {
 		(void)json_object_set_new(object, "guest_port", json_integer(event->guest_port));
 		(void)json_object_set_new(object, "host_port", json_integer(event->host_port));
-		(void)json_object_set_new(object, "initiator",
-					  json_string(event->by_guest ? "guest" : "host"));
+		(void)json_object_set_new(object, "initiator", initiator(event));
+		if (event->sibling != 0)
+			(void)json_object_set_new(object, "sibling", json_integer(event->sibling));
 	}
 	if (event->reason[0] != '\0')
 		(void)json_object_set_new(object, "reason", report_text(event->reason));

@@ -113,6 +113,7 @@ struct vm_info {
 	enum vm_state state;
 	bool draining;
 	uint32_t connections; /* with the host side, in any state */
+	uint32_t siblings;    /* connections with siblings */
 	uint64_t max_conns;
 	uint64_t spill_bytes;   /* held for the host side now */
 	uint64_t sibling_bytes; /* of this guest, held in siblings' inboxes now */
@@ -147,12 +148,13 @@ struct vm_details {
 /** Fill @details; walks all connections. Owner. */
 void vm_get_details(struct vm *vm, struct vm_details *details);
 
-/** One connection with the host side. */
+/** One connection, with the host side or a sibling. */
 struct vm_conn {
 	uint32_t cid;
 	uint32_t guest_port;
-	uint32_t host_port;
+	uint32_t host_port; /* of the other side */
 	uint32_t host_cid;
+	bool sibling; /* the other side is a guest, too */
 	enum conn_state state;
 	bool by_guest;
 	uint64_t tx_bytes; /* from the guest */
@@ -160,7 +162,8 @@ struct vm_conn {
 	uint32_t held_bytes;
 };
 
-/** Fill at most @max of @conns. Return: how many there are. Owner. */
+/** Fill at most @max of @conns, those with siblings last. Return: how many there are;
+ *  without memory those with siblings are left out. Owner. */
 size_t vm_get_conns(struct vm *vm, struct vm_conn *conns, size_t max) must_use;
 
 #endif

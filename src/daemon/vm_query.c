@@ -4,10 +4,12 @@
  * Changes nothing but counters and flags of its own.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/vm_internal.h"
 #include "virtio/gmem.h"
+#include "vsock/sibling_list.h"
 
 uint32_t vm_cid(const struct vm *vm)
 {
@@ -53,6 +55,7 @@ void vm_part(struct vm *vm)
 
 		if (other == vm || vm_may_meet(vm, other))
 			continue;
+		device_note_parting(&vm->device, other->cid);
 		device_drop_sibling(&other->device, vm->cid, vm->scratch);
 		device_drop_sibling(&vm->device, other->cid, vm->scratch);
 	}
@@ -125,6 +128,7 @@ void vm_conn_event(void *ctx, const struct conn_notice *notice)
 			    notice->what == CONN_OPENED ? "" : conn_end_name(notice->why));
 	event.guest_port = notice->guest_port;
 	event.host_port = notice->host_port;
+	event.sibling = notice->sibling;
 	event.by_guest = notice->by_guest;
 	event_queue_write(&vm->worker->events, &event);
 }
@@ -149,6 +153,7 @@ void vm_get_info(struct vm *vm, struct vm_info *info)
 		.state = vm->session != NULL ? VM_CONNECTED : VM_WAITING,
 		.draining = device->draining,
 		.connections = device->conns.used,
+		.siblings = sibling_count(device),
 		.max_conns = device->open.max,
 		.spill_bytes = device->spill_bytes,
 		.stats = device->stats,
@@ -221,10 +226,38 @@ static void list_conn(void *ctx, struct conn *conn)
 	};
 }
 
+/* Return: how many there are. */
+static size_t list_siblings(const struct conn_list *list, struct device *device)
+{
+	size_t room = list->seen < list->max ? list->max - list->seen : 0;
+	size_t want = min_size(room, sibling_count(device));
+	struct sibling_conn *found = calloc(want + 1, sizeof(*found));
+	size_t count;
+
+	if (found == NULL)
+		return 0;
+	count = sibling_list(device, found, want);
+	for (size_t i = 0; i < min_size(want, count); i++)
+		list->conns[list->seen + i] = (struct vm_conn){
+			.cid = list->cid,
+			.guest_port = found[i].own_port,
+			.host_port = found[i].port,
+			.host_cid = (uint32_t)found[i].cid,
+			.sibling = true,
+			.state = found[i].state,
+			.by_guest = found[i].by_guest,
+			.tx_bytes = found[i].tx_bytes,
+			.rx_bytes = found[i].rx_bytes,
+			.held_bytes = found[i].held_bytes,
+		};
+	free(found);
+	return count;
+}
+
 size_t vm_get_conns(struct vm *vm, struct vm_conn *conns, size_t max)
 {
 	struct conn_list list = { .conns = conns, .max = max, .cid = vm->cid };
 
 	conntab_each(&vm->device.conns, list_conn, &list);
-	return list.seen;
+	return list.seen + list_siblings(&list, &vm->device);
 }

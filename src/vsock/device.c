@@ -133,9 +133,15 @@ static void end_conn(void *ctx, struct conn *conn)
 		conn_detach_guest(ctx, conn, CONN_END_DEVICE_RESET);
 }
 
+void device_note_parting(struct device *device, uint64_t cid)
+{
+	sibling_note_end(device, cid, CONN_END_DEVICE_RESET);
+}
+
 void device_reset(struct device *device)
 {
 	conntab_each(&device->conns, end_conn, device);
+	sibling_note_end(device, 0, CONN_END_DEVICE_RESET);
 	device->rst_count = 0;
 	device->env->lock(device->ctx);
 	device->running = false;

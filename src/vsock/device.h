@@ -58,7 +58,7 @@ struct device_env {
 	void (*guest_error)(void *ctx, const char *what);
 	/** A bound was hit and @effect followed: worth a (limited) log line. */
 	void (*limit_reached)(void *ctx, const char *option, const char *effect);
-	/** A connection with the host side began, ended, or was refused. Owner only. */
+	/** A connection began, ended, or was refused. Owner only, whatever is locked. */
 	void (*conn_event)(void *ctx, const struct conn_notice *notice);
 	/** Call device_probe_siblings() once after @delay_ms, unless it is due already. */
 	void (*probe_later)(void *ctx, uint32_t delay_ms);
@@ -190,6 +190,10 @@ void device_drain(struct device *device, bool on);
 /** Let @tap see every packet, or no longer (legal when it does not). Owner only. */
 void device_add_tap(struct device *device, struct tap *tap);
 void device_remove_tap(struct device *device, struct tap *tap);
+
+/** Siblings: tell that connections with @cid end, as device_drop_sibling() is about to
+ *  do on both sides. Owner only. */
+void device_note_parting(struct device *device, uint64_t cid);
 
 /** Siblings: everything from @cid ends, visibly for this guest. Any thread. */
 void device_drop_sibling(struct device *device, uint64_t cid, struct scratch *scratch);

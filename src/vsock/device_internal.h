@@ -184,6 +184,9 @@ bool conn_guest_bytes(struct device *device, struct conn *conn, const struct pkt
 /** A packet for another guest. */
 void sibling_forward(struct device *device, const struct pkt *header, struct iov_cursor *payload);
 
+/** Tell that all connections with the sibling @cid, 0: with all, end. Owner only. */
+void sibling_note_end(struct device *device, uint64_t cid, enum conn_end why);
+
 /** End the batch of packets to one sibling: publish, notify, unlock. */
 void sibling_flush(struct device *device);
 

@@ -20,7 +20,7 @@ def test_connections_and_counters(start_controlled, start_vm, pattern):
     vm.guest.sync()
     [conn] = ctl.call("connections")["connections"]
     assert conn == {"cid": 3, "guest_port": 4000, "host_port": 80, "host_cid": 2,
-                    "state": "established", "initiator": "guest", "tx_bytes": len(up),
+                    "with": "host", "state": "established", "initiator": "guest", "tx_bytes": len(up),
                     "rx_bytes": len(down), "held_bytes": 0}
     counters = ctl.counters(3)
     assert (counters["tx_bytes"], counters["rx_bytes"]) == (len(up), len(down))
