@@ -92,6 +92,16 @@ void vm_drain(struct vm *vm, bool on)
 	(void)on;
 }
 
+const char *vm_state_name(enum conn_state state)
+{
+	return state == CONN_FREE ? "free" : "state";
+}
+
+const char *vm_limit_name(unsigned int limit)
+{
+	return limit == 0 ? "max-connections" : "limit";
+}
+
 void vm_add_tap(struct vm *vm, struct tap *tap)
 {
 	taps_add(&vm->taps, tap);

@@ -73,6 +73,16 @@ static json_t *reasons(const uint64_t counts[CONN_END_COUNT])
 	return object;
 }
 
+static json_t *limit_hits(const struct vm_info *info)
+{
+	json_t *object = json_object();
+
+	for (unsigned int i = 0; i < VM_LIMIT_COUNT; i++)
+		(void)json_object_set_new(object, vm_limit_name(i),
+					  json_integer((json_int_t)info->limit_hits[i]));
+	return object;
+}
+
 json_t *report_stats(const struct vm_info *info)
 {
 	const struct device_stats *stats = &info->stats;
@@ -105,25 +115,10 @@ json_t *report_stats(const struct vm_info *info)
 	for (size_t i = 0; i < array_size(counters); i++)
 		(void)json_object_set_new(object, counters[i].name,
 					  json_integer((json_int_t)counters[i].value));
+	(void)json_object_set_new(object, "limit_hits", limit_hits(info));
 	(void)json_object_set_new(object, "refused", reasons(stats->refused));
 	(void)json_object_set_new(object, "closed", reasons(stats->closed));
 	return object;
-}
-
-static const char *state_name(enum conn_state state)
-{
-	static const char *const names[CONN_STATE_COUNT] = {
-		[CONN_FREE] = "free",
-		[CONN_HANDSHAKE] = "handshake",
-		[CONN_REQUESTED] = "requested",
-		[CONN_CONNECTING] = "connecting",
-		[CONN_ESTABLISHED] = "established",
-		[CONN_CLOSING] = "closing",
-		[CONN_RESET] = "reset",
-		[CONN_ORPHAN] = "orphan",
-	};
-
-	return names[state];
 }
 
 static json_t *features(uint64_t bits)
@@ -181,7 +176,7 @@ static json_t *states(const struct vm_details *details)
 	json_t *object = json_object();
 
 	for (unsigned int i = CONN_FREE + 1; i < CONN_STATE_COUNT; i++)
-		(void)json_object_set_new(object, state_name((enum conn_state)i),
+		(void)json_object_set_new(object, vm_state_name((enum conn_state)i),
 					  json_integer(details->states[i]));
 	return object;
 }
@@ -210,7 +205,7 @@ json_t *report_conn(const struct vm_conn *conn)
 			 (json_int_t)conn->cid, "guest_port", (json_int_t)conn->guest_port,
 			 "host_port", (json_int_t)conn->host_port, "host_cid",
 			 (json_int_t)conn->host_cid, "with", other, "state",
-			 state_name(conn->state), "initiator", conn->by_guest ? "guest" : other,
+			 vm_state_name(conn->state), "initiator", conn->by_guest ? "guest" : other,
 			 "tx_bytes", (json_int_t)conn->tx_bytes, "rx_bytes",
 			 (json_int_t)conn->rx_bytes, "held_bytes", (json_int_t)conn->held_bytes);
 }

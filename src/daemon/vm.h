@@ -107,6 +107,12 @@ struct vm_ring_info {
 	uint32_t available; /* chains that the driver gave and we have not taken */
 };
 
+/** Options whose bounds a VM may hit; others' hits are not counted. */
+#define VM_LIMIT_COUNT 5u
+
+/** Name of the option number @limit. */
+const char *vm_limit_name(unsigned int limit) must_use;
+
 /** The short story. */
 struct vm_info {
 	uint32_t cid;
@@ -122,11 +128,18 @@ struct vm_info {
 	uint64_t rx_calls;
 	uint64_t tx_calls;
 	uint64_t guest_errors;
+	uint64_t limit_hits[VM_LIMIT_COUNT];
 	uint64_t captured;     /* packets */
 	uint64_t capture_lost; /* for which captures had no room */
 	struct vm_ring_info rx;
 	struct vm_ring_info tx;
 };
+
+/** Count connections with the host side by state; walks all of them. Owner. */
+void vm_count_states(struct vm *vm, uint32_t states[CONN_STATE_COUNT]);
+
+/** Name of a state, such as "established". */
+const char *vm_state_name(enum conn_state state) must_use;
 
 /** Fill @info. Owner. */
 void vm_get_info(struct vm *vm, struct vm_info *info);

@@ -133,6 +133,26 @@ void vm_conn_event(void *ctx, const struct conn_notice *notice)
 	event_queue_write(&vm->worker->events, &event);
 }
 
+/* --- limits --- */
+
+const char *vm_limit_name(unsigned int limit)
+{
+	static const char *const names[VM_LIMIT_COUNT] = {
+		"max-connections",   "max-half-open",  "max-buffered",
+		"total-connections", "total-buffered",
+	};
+
+	return names[limit];
+}
+
+void vm_count_limit(struct vm *vm, const char *option)
+{
+	for (unsigned int i = 0; i < VM_LIMIT_COUNT; i++) {
+		if (strcmp(vm_limit_name(i), option) == 0)
+			vm->limit_hits[i]++;
+	}
+}
+
 /* --- questions --- */
 
 static void ring_info(struct vring *ring, struct vm_ring_info *info)
@@ -170,15 +190,37 @@ void vm_get_info(struct vm *vm, struct vm_info *info)
 	ring_info(device->rx, &info->rx);
 	info->rx_calls = vm->calls[VSOCK_RING_RX];
 	pthread_mutex_unlock(&vm->lock);
+	memcpy(info->limit_hits, vm->limit_hits, sizeof(info->limit_hits));
 	if (device->rx != NULL && device->tx != NULL)
 		info->state = VM_RUNNING;
 }
 
+const char *vm_state_name(enum conn_state state)
+{
+	static const char *const names[CONN_STATE_COUNT] = {
+		[CONN_FREE] = "free",
+		[CONN_HANDSHAKE] = "handshake",
+		[CONN_REQUESTED] = "requested",
+		[CONN_CONNECTING] = "connecting",
+		[CONN_ESTABLISHED] = "established",
+		[CONN_CLOSING] = "closing",
+		[CONN_RESET] = "reset",
+		[CONN_ORPHAN] = "orphan",
+	};
+
+	return names[state];
+}
+
 static void count_state(void *ctx, struct conn *conn)
 {
-	struct vm_details *details = ctx;
+	uint32_t *states = ctx;
 
-	details->states[conn->state]++;
+	states[conn->state]++;
+}
+
+void vm_count_states(struct vm *vm, uint32_t states[CONN_STATE_COUNT])
+{
+	conntab_each(&vm->device.conns, count_state, states);
 }
 
 void vm_get_details(struct vm *vm, struct vm_details *details)
@@ -187,7 +229,7 @@ void vm_get_details(struct vm *vm, struct vm_details *details)
 
 	memset(details, 0, sizeof(*details));
 	vm_get_info(vm, &details->info);
-	conntab_each(&vm->device.conns, count_state, details);
+	vm_count_states(vm, details->states);
 	if (vm->session == NULL)
 		return;
 	details->features = vu_session_features(vm->session);

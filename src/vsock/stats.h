@@ -52,9 +52,8 @@ struct conn_notice {
 	enum conn_end why; /* unless CONN_OPENED */
 	uint32_t guest_port;
 	uint32_t host_port;
-	uint32_t
-		sibling; /* CID of the other guest, whose port is host_port; 0: it is with the host */
-	bool by_guest;   /* the guest asked for it */
+	uint32_t sibling; /* 0: it is with the host; CID of the guest whose port host_port is */
+	bool by_guest;    /* the guest asked for it */
 };
 
 /** Name of a reason, such as "guest-closed". */
