@@ -6,7 +6,8 @@
  * Input: a byte that says in what pieces the rest arrives, then what a client
  * sends. Checked: what comes back are whole lines of JSON, the greeting, then one
  * answer for each line that has something in it, in order; each is a result, or
- * an error of a code that docs/control.md has; a VM that was added can be found,
+ * an error of a code that docs/control.md has; after a capture was granted nothing
+ * comes, as nothing is captured; a VM that was added can be found,
  * and nothing of a client is left when it has gone.
  */
 #include <errno.h>
@@ -35,6 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct vm {
 	struct vm_config *config;
+	struct taps taps;
 };
 
 static struct loop *loop;
@@ -88,6 +90,26 @@ void vm_drain(struct vm *vm, bool on)
 {
 	(void)vm;
 	(void)on;
+}
+
+const char *vm_state_name(enum conn_state state)
+{
+	return state == CONN_FREE ? "free" : "state";
+}
+
+const char *vm_limit_name(unsigned int limit)
+{
+	return limit == 0 ? "max-connections" : "limit";
+}
+
+void vm_add_tap(struct vm *vm, struct tap *tap)
+{
+	taps_add(&vm->taps, tap);
+}
+
+void vm_remove_tap(struct vm *vm, struct tap *tap)
+{
+	taps_remove(&vm->taps, tap);
 }
 
 void vm_get_info(struct vm *vm, struct vm_info *info)
@@ -146,6 +168,12 @@ void manager_remove(struct manager *m, struct vm *vm)
 {
 	check(vm_set_find(&m->set, vm_cid(vm)) == vm);
 	swap_table(NULL, vm);
+	while (vm->taps.first != NULL) {
+		struct tap *tap = vm->taps.first;
+
+		taps_remove(&vm->taps, tap);
+		tap->gone(tap);
+	}
 	config_free_vm(vm->config);
 	free(vm);
 }
@@ -257,16 +285,19 @@ static bool is_known(const char *code)
 	return false;
 }
 
-static void check_answer(const char *line, size_t length)
+/* Return: whether it was the last one, and a capture's stream follows. */
+static bool check_answer(const char *line, size_t length)
 {
 	json_t *answer = json_loadb(line, length, JSON_REJECT_DUPLICATES, NULL);
 	const json_t *error = json_object_get(answer, "error");
 	const char *code = json_string_value(json_object_get(error, "code"));
+	bool streams = json_object_get(json_object_get(answer, "result"), "linktype") != NULL;
 
 	check(json_object_size(answer) == 2 && json_object_get(answer, "id"));
 	check(error ? code && is_known(code) && json_object_size(error) == 2
 		    : json_is_object(json_object_get(answer, "result")));
 	json_decref(answer);
+	return streams;
 }
 
 static void check_output(const struct client *c, size_t wanted)
@@ -278,9 +309,12 @@ static void check_output(const struct client *c, size_t wanted)
 	for (const char *next; at < end; at = next + 1) {
 		next = memchr(at, '\n', (size_t)(end - at));
 		check(next);
-		if (at != c->output) {
-			check_answer(at, (size_t)(next - at));
-			answers++;
+		if (at == c->output)
+			continue;
+		answers++;
+		if (check_answer(at, (size_t)(next - at))) {
+			check(next + 1 == end && answers <= wanted);
+			return;
 		}
 	}
 	check(answers == wanted);
@@ -321,6 +355,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check(loop_run(loop) == 0);
 	}
 	check(methods.server.client_count == 0 && methods.server.subscriber_count == 0);
+	check(methods.captures.count == 0);
 	table = vm_set_table(&manager.set);
 	while (table && table->count > 0) {
 		manager_remove(&manager, table->vms[0]);

@@ -34,6 +34,8 @@ struct control_client {
 	struct loop_source source;
 	struct timer stall;
 	struct buf out;
+	void (*taken)(void *ctx, int fd); /* NULL: nobody wants its connection */
+	void *taker;
 	bool subscribed;
 	bool ended;    /* it sends no more, or nothing more is read from it */
 	bool broken;   /* cannot be served any more */
@@ -106,6 +108,8 @@ static void drop(struct control_client *client)
 	list_remove(&client->node);
 	loop_del(server->loop, &client->source);
 	loop_disarm(server->loop, &client->stall);
+	if (client->taken != NULL)
+		client->taken(client->taker, client->broken ? -1 : fd_take(&fd));
 	fd_close(&fd);
 	server->client_count--;
 	if (client->subscribed && --server->subscriber_count == 0)
@@ -119,6 +123,7 @@ static void on_stall(struct timer *timer)
 	struct control_client *client = container_of(timer, struct control_client, stall);
 
 	log_warning(NULL, "control: a client that does not read was dropped");
+	client->broken = true;
 	drop(client);
 }
 
@@ -270,7 +275,8 @@ static void serve(struct control_client *client)
 		put_lost(client);
 		flush(client);
 	}
-	while (buf_length(&client->out) == 0 && !client->broken && serve_received(client))
+	while (buf_length(&client->out) == 0 && !client->broken && client->taken == NULL &&
+	       serve_received(client))
 		flush(client);
 }
 
@@ -279,7 +285,8 @@ static void on_client(struct loop_source *source, uint32_t events)
 	struct control_client *client = container_of(source, struct control_client, source);
 
 	serve(client);
-	if ((events & EPOLLIN) != 0 && buf_length(&client->out) == 0 && !client->ended) {
+	if ((events & EPOLLIN) != 0 && buf_length(&client->out) == 0 && !client->ended &&
+	    client->taken == NULL) {
 		receive(client);
 		serve(client);
 	}
@@ -288,7 +295,8 @@ static void on_client(struct loop_source *source, uint32_t events)
 		client->broken = true;
 	if (!client->broken)
 		watch(client);
-	if (client->broken || (client->ended && buf_length(&client->out) == 0))
+	if (client->broken ||
+	    ((client->ended || client->taken != NULL) && buf_length(&client->out) == 0))
 		drop(client);
 }
 
@@ -418,6 +426,12 @@ void control_close(struct control_server *server)
 	loop_disarm(server->loop, &server->accept_resume);
 	broker_unlisten(server->broker, &server->listener);
 	server->loop = NULL;
+}
+
+void control_take(struct control_client *client, void (*taken)(void *ctx, int fd), void *ctx)
+{
+	client->taken = taken;
+	client->taker = ctx;
 }
 
 /* --- events --- */

@@ -92,6 +92,14 @@ int control_open(struct control_server *server, struct loop *loop,
 /** Drop all clients and remove the socket; legal when closed. */
 void control_close(struct control_server *server);
 
+/**
+ * control_take() - Have the client's connection when it has read the answer
+ * @taken: gets the descriptor for its own; -1: the client went away before
+ *
+ * Called from call(). No further request of this client is read.
+ */
+void control_take(struct control_client *client, void (*taken)(void *ctx, int fd), void *ctx);
+
 /** Send @client events from now on. Called from call(). */
 void control_subscribe(struct control_client *client);
 

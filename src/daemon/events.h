@@ -33,7 +33,8 @@ struct event {
 	uint32_t cid;
 	uint32_t guest_port; /* of connections; 0: none yet */
 	uint32_t host_port;
-	bool by_guest; /* who asked for it */
+	uint32_t sibling; /* 0: it is with the host */
+	bool by_guest;    /* who asked for it */
 	char reason[EVENT_REASON_BYTES];
 };
 

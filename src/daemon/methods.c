@@ -64,6 +64,7 @@ static const struct {
 	{ "log-level", method_log_level },
 	{ "drain", method_drain },
 	{ "subscribe", subscribe },
+	{ "capture", method_capture },
 };
 
 static json_t *on_call(void *ctx, struct control_client *client, const char *method, json_t *params,
@@ -132,6 +133,7 @@ int methods_open(struct methods *methods, struct manager *manager, struct loop *
 	if (err < 0)
 		return err;
 	process_open(&methods->process);
+	captures_open(&methods->captures, loop);
 	methods->open = true;
 	return 0;
 }
@@ -141,6 +143,7 @@ void methods_close(struct methods *methods)
 	if (!methods->open)
 		return;
 	control_close(&methods->server);
+	captures_close(&methods->captures);
 	process_close(&methods->process);
 	methods->open = false;
 }

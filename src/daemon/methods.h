@@ -10,6 +10,7 @@
 
 #include "base/compiler.h"
 #include "control/server.h"
+#include "daemon/capture.h"
 #include "daemon/manager.h"
 #include "daemon/process.h"
 
@@ -21,6 +22,7 @@ struct methods {
 	struct control_server server;
 	struct manager *manager;
 	struct process process;
+	struct captures captures;
 	bool open;
 };
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
  * methods_private.h - what the files of the methods share: methods.c has the
- * table, methods_query.c asks, methods_change.c changes.
+ * table, methods_query.c asks, methods_capture.c asks for
+ * packets, methods_change.c changes.
  */
 #ifndef DAEMON_METHODS_PRIVATE_H
 #define DAEMON_METHODS_PRIVATE_H
@@ -36,6 +37,8 @@ json_t *method_list(const struct call *call);
 json_t *method_show(const struct call *call);
 json_t *method_connections(const struct call *call);
 json_t *method_stats(const struct call *call);
+
+json_t *method_capture(const struct call *call);
 
 json_t *method_add(const struct call *call);
 json_t *method_remove(const struct call *call);

@@ -14,6 +14,12 @@
 #define PREFIX "vhost_device_vsock_"
 #define LINE_BYTES 256u
 
+/** What is told of a VM. */
+struct metered {
+	struct vm_info info;
+	uint32_t states[CONN_STATE_COUNT];
+};
+
 /** Text under construction. */
 struct page {
 	char *text;
@@ -21,7 +27,7 @@ struct page {
 	size_t room;
 	bool failed;      /* no memory */
 	bool openmetrics; /* else Prometheus' own format, where counters end in _total */
-	const struct vm_info *infos;
+	const struct metered *vms;
 	size_t count;
 };
 
@@ -108,12 +114,16 @@ static void add_counters(struct page *page)
 		{ PREFIX "kicks", "Notifications by the guest.", offsetof(struct vm_info, kicks) },
 		{ PREFIX "guest_errors", "Rules that the guest broke.",
 		  offsetof(struct vm_info, guest_errors) },
+		{ PREFIX "captured_packets", "Packets given to captures.",
+		  offsetof(struct vm_info, captured) },
+		{ PREFIX "capture_lost_packets", "Packets that captures had no room for.",
+		  offsetof(struct vm_info, capture_lost) },
 	};
 
 	for (size_t i = 0; i < array_size(rows); i++) {
 		head(page, rows[i].name, true, rows[i].help);
 		for (size_t j = 0; j < page->count; j++) {
-			const struct vm_info *info = &page->infos[j];
+			const struct vm_info *info = &page->vms[j].info;
 			uint64_t number;
 
 			memcpy(&number, (const char *)info + rows[i].offset, sizeof(number));
@@ -128,8 +138,8 @@ static void add_calls(struct page *page)
 
 	head(page, name, true, "Notifications of the guest.");
 	for (size_t i = 0; i < page->count; i++) {
-		count(page, name, &page->infos[i], "ring", "rx", page->infos[i].rx_calls);
-		count(page, name, &page->infos[i], "ring", "tx", page->infos[i].tx_calls);
+		count(page, name, &page->vms[i].info, "ring", "rx", page->vms[i].info.rx_calls);
+		count(page, name, &page->vms[i].info, "ring", "tx", page->vms[i].info.tx_calls);
 	}
 }
 
@@ -139,9 +149,9 @@ static void add_outcomes(struct page *page, const char *name, const char *help, 
 	for (size_t i = 0; i < page->count; i++) {
 		uint64_t numbers[CONN_END_COUNT];
 
-		memcpy(numbers, (const char *)&page->infos[i] + offset, sizeof(numbers));
+		memcpy(numbers, (const char *)&page->vms[i].info + offset, sizeof(numbers));
 		for (unsigned int why = 0; why < CONN_END_COUNT; why++)
-			count(page, name, &page->infos[i], "reason",
+			count(page, name, &page->vms[i].info, "reason",
 			      conn_end_name((enum conn_end)why), numbers[why]);
 	}
 }
@@ -152,10 +162,10 @@ static void add_connections(struct page *page)
 
 	head(page, name, true, "Connections with the host side that were established.");
 	for (size_t i = 0; i < page->count; i++) {
-		const struct device_stats *stats = &page->infos[i].stats;
+		const struct device_stats *stats = &page->vms[i].info.stats;
 
-		count(page, name, &page->infos[i], "initiator", "guest", stats->opened_by_guest);
-		count(page, name, &page->infos[i], "initiator", "host", stats->opened_by_host);
+		count(page, name, &page->vms[i].info, "initiator", "guest", stats->opened_by_guest);
+		count(page, name, &page->vms[i].info, "initiator", "host", stats->opened_by_host);
 	}
 	add_outcomes(page, PREFIX "connections_closed", "Established connections that ended.",
 		     STAT(closed));
@@ -163,10 +173,37 @@ static void add_connections(struct page *page)
 		     STAT(refused));
 }
 
+static void add_limits(struct page *page)
+{
+	static const char name[] = PREFIX "limit_hits";
+
+	head(page, name, true, "Times that a bound was hit, by the option that sets it.");
+	for (size_t i = 0; i < page->count; i++) {
+		const struct vm_info *info = &page->vms[i].info;
+
+		for (unsigned int limit = 0; limit < VM_LIMIT_COUNT; limit++)
+			count(page, name, info, "option", vm_limit_name(limit),
+			      info->limit_hits[limit]);
+	}
+}
+
+static void add_states(struct page *page)
+{
+	static const char name[] = PREFIX "connection_states";
+
+	head(page, name, false, "Connections with the host side by state.");
+	for (size_t i = 0; i < page->count; i++) {
+		for (unsigned int state = CONN_FREE + 1; state < CONN_STATE_COUNT; state++)
+			add(page, "%s{cid=\"%" PRIu32 "\",state=\"%s\"} %" PRIu32 "\n", name,
+			    page->vms[i].info.cid, vm_state_name((enum conn_state)state),
+			    page->vms[i].states[state]);
+	}
+}
+
 static uint64_t gauge_of(const struct vm_info *info, size_t row)
 {
 	const uint64_t values[] = {
-		info->state == VM_RUNNING, info->draining,    info->connections,
+		info->state == VM_RUNNING, info->draining,    info->connections,   info->siblings,
 		info->max_conns,           info->spill_bytes, info->sibling_bytes,
 	};
 
@@ -179,6 +216,7 @@ static void add_gauges(struct page *page)
 		{ PREFIX "up", "Whether the guest's driver runs." },
 		{ PREFIX "draining", "Whether new connections are refused." },
 		{ PREFIX "connections", "Connections with the host side, in any state." },
+		{ PREFIX "sibling_connections", "Connections with siblings, in any state." },
 		{ PREFIX "max_connections", "Most connections with the host side." },
 		{ PREFIX "held_bytes", "Bytes that wait for the host side." },
 		{ PREFIX "sibling_held_bytes", "Bytes of the guest that wait for siblings." },
@@ -188,7 +226,7 @@ static void add_gauges(struct page *page)
 		head(page, rows[i][0], false, rows[i][1]);
 		for (size_t j = 0; j < page->count; j++)
 			add(page, "%s{cid=\"%" PRIu32 "\"} %" PRIu64 "\n", rows[i][0],
-			    page->infos[j].cid, gauge_of(&page->infos[j], i));
+			    page->vms[j].info.cid, gauge_of(&page->vms[j].info, i));
 	}
 }
 
@@ -206,13 +244,13 @@ static void add_rings(struct page *page)
 
 	head(page, size, false, "Entries of a ring, 0 while it does not run.");
 	for (size_t i = 0; i < page->count; i++) {
-		add_ring(page, size, &page->infos[i], "rx", page->infos[i].rx.size);
-		add_ring(page, size, &page->infos[i], "tx", page->infos[i].tx.size);
+		add_ring(page, size, &page->vms[i].info, "rx", page->vms[i].info.rx.size);
+		add_ring(page, size, &page->vms[i].info, "tx", page->vms[i].info.tx.size);
 	}
 	head(page, available, false, "Entries that the guest gave and that are not taken yet.");
 	for (size_t i = 0; i < page->count; i++) {
-		add_ring(page, available, &page->infos[i], "rx", page->infos[i].rx.available);
-		add_ring(page, available, &page->infos[i], "tx", page->infos[i].tx.available);
+		add_ring(page, available, &page->vms[i].info, "rx", page->vms[i].info.rx.available);
+		add_ring(page, available, &page->vms[i].info, "tx", page->vms[i].info.tx.available);
 	}
 }
 
@@ -246,31 +284,34 @@ static void add_process(struct page *page, const struct process_usage *usage)
 
 static void get_info(struct vm *vm, size_t index, void *arg)
 {
-	struct vm_info *infos = arg;
+	struct metered *vms = arg;
 
-	vm_get_info(vm, &infos[index]);
+	vm_get_info(vm, &vms[index].info);
+	vm_count_states(vm, vms[index].states);
 }
 
 char *metrics_text(struct metrics *metrics, bool openmetrics, size_t *length)
 {
-	size_t vms = manager_count(metrics->manager);
-	struct vm_info *infos = calloc(vms + 1, sizeof(*infos));
-	struct page page = { .openmetrics = openmetrics, .infos = infos, .count = vms };
+	size_t count = manager_count(metrics->manager);
+	struct metered *vms = calloc(count + 1, sizeof(*vms));
+	struct page page = { .openmetrics = openmetrics, .vms = vms, .count = count };
 	struct process_usage usage;
 
-	if (infos == NULL)
+	if (vms == NULL)
 		return NULL;
-	manager_each(metrics->manager, get_info, infos);
+	manager_each(metrics->manager, get_info, vms);
 	process_get_usage(&metrics->process, &usage);
 	add_gauges(&page);
+	add_states(&page);
 	add_rings(&page);
 	add_counters(&page);
 	add_calls(&page);
 	add_connections(&page);
+	add_limits(&page);
 	add_process(&page, &usage);
 	if (openmetrics)
 		add(&page, "# EOF\n");
-	free(infos);
+	free(vms);
 	if (page.failed) {
 		free(page.text);
 		return NULL;

@@ -73,6 +73,16 @@ static json_t *reasons(const uint64_t counts[CONN_END_COUNT])
 	return object;
 }
 
+static json_t *limit_hits(const struct vm_info *info)
+{
+	json_t *object = json_object();
+
+	for (unsigned int i = 0; i < VM_LIMIT_COUNT; i++)
+		(void)json_object_set_new(object, vm_limit_name(i),
+					  json_integer((json_int_t)info->limit_hits[i]));
+	return object;
+}
+
 json_t *report_stats(const struct vm_info *info)
 {
 	const struct device_stats *stats = &info->stats;
@@ -97,32 +107,20 @@ json_t *report_stats(const struct vm_info *info)
 		{ "rx_calls", info->rx_calls },
 		{ "tx_calls", info->tx_calls },
 		{ "guest_errors", info->guest_errors },
+		{ "captured_packets", info->captured },
+		{ "capture_lost_packets", info->capture_lost },
 		{ "connections", info->connections },
+		{ "sibling_connections", info->siblings },
 	};
 	json_t *object = json_pack("{s:I}", "cid", (json_int_t)info->cid);
 
 	for (size_t i = 0; i < array_size(counters); i++)
 		(void)json_object_set_new(object, counters[i].name,
 					  json_integer((json_int_t)counters[i].value));
+	(void)json_object_set_new(object, "limit_hits", limit_hits(info));
 	(void)json_object_set_new(object, "refused", reasons(stats->refused));
 	(void)json_object_set_new(object, "closed", reasons(stats->closed));
 	return object;
-}
-
-static const char *state_name(enum conn_state state)
-{
-	static const char *const names[CONN_STATE_COUNT] = {
-		[CONN_FREE] = "free",
-		[CONN_HANDSHAKE] = "handshake",
-		[CONN_REQUESTED] = "requested",
-		[CONN_CONNECTING] = "connecting",
-		[CONN_ESTABLISHED] = "established",
-		[CONN_CLOSING] = "closing",
-		[CONN_RESET] = "reset",
-		[CONN_ORPHAN] = "orphan",
-	};
-
-	return names[state];
 }
 
 static json_t *features(uint64_t bits)
@@ -184,7 +182,7 @@ static json_t *states(const struct vm_details *details)
 	json_t *object = json_object();
 
 	for (unsigned int i = CONN_FREE + 1; i < CONN_STATE_COUNT; i++)
-		(void)json_object_set_new(object, state_name((enum conn_state)i),
+		(void)json_object_set_new(object, vm_state_name((enum conn_state)i),
 					  json_integer(details->states[i]));
 	return object;
 }
@@ -207,13 +205,15 @@ json_t *report_details(const struct vm_config *config, const struct vm_details *
 
 json_t *report_conn(const struct vm_conn *conn)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:I}", "cid",
+	const char *other = conn->sibling ? "sibling" : "host";
+
+	return json_pack("{s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I}", "cid",
 			 (json_int_t)conn->cid, "guest_port", (json_int_t)conn->guest_port,
 			 "host_port", (json_int_t)conn->host_port, "host_cid",
-			 (json_int_t)conn->host_cid, "state", state_name(conn->state), "initiator",
-			 conn->by_guest ? "guest" : "host", "tx_bytes", (json_int_t)conn->tx_bytes,
-			 "rx_bytes", (json_int_t)conn->rx_bytes, "held_bytes",
-			 (json_int_t)conn->held_bytes);
+			 (json_int_t)conn->host_cid, "with", other, "state",
+			 vm_state_name(conn->state), "initiator", conn->by_guest ? "guest" : other,
+			 "tx_bytes", (json_int_t)conn->tx_bytes, "rx_bytes",
+			 (json_int_t)conn->rx_bytes, "held_bytes", (json_int_t)conn->held_bytes);
 }
 
 static json_t *known(int64_t value)
@@ -232,6 +232,13 @@ json_t *report_process(const struct process_usage *usage)
 			 (json_int_t)usage->switches);
 }
 
+static json_t *initiator(const struct event *event)
+{
+	if (event->by_guest)
+		return json_string("guest");
+	return json_string(event->sibling != 0 ? "sibling" : "host");
+}
+
 json_t *report_event(const struct event *event)
 {
 	static const char *const names[EVENT_KIND_COUNT] = {
@@ -247,8 +254,9 @@ json_t *report_event(const struct event *event)
 	if (event->kind != EVENT_VM_UP && event->kind != EVENT_VM_DOWN) {
 		(void)json_object_set_new(object, "guest_port", json_integer(event->guest_port));
 		(void)json_object_set_new(object, "host_port", json_integer(event->host_port));
-		(void)json_object_set_new(object, "initiator",
-					  json_string(event->by_guest ? "guest" : "host"));
+		(void)json_object_set_new(object, "initiator", initiator(event));
+		if (event->sibling != 0)
+			(void)json_object_set_new(object, "sibling", json_integer(event->sibling));
 	}
 	if (event->reason[0] != '\0')
 		(void)json_object_set_new(object, "reason", report_text(event->reason));

@@ -102,6 +102,7 @@ static void limit_reached(void *ctx, const char *option, const char *effect)
 {
 	struct vm *vm = ctx;
 
+	vm_count_limit(vm, option);
 	log_limited(&vm->limits_hit, loop_now_ms(vm->loop), LOG_WARNING, vm->tag,
 		    "limit reached: %s: %s", option, effect);
 }

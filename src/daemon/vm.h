@@ -101,6 +101,10 @@ void vm_part(struct vm *vm);
 /** Refuse new connections, or no longer. Owner. */
 void vm_drain(struct vm *vm, bool on);
 
+/** As device_add_tap() and device_remove_tap(). Owner. */
+void vm_add_tap(struct vm *vm, struct tap *tap);
+void vm_remove_tap(struct vm *vm, struct tap *tap);
+
 /* --- what can be told about it, see vm_query.c --- */
 
 enum vm_state {
@@ -115,12 +119,19 @@ struct vm_ring_info {
 	uint32_t available; /* chains that the driver gave and we have not taken */
 };
 
+/** Options whose bounds a VM may hit; others' hits are not counted. */
+#define VM_LIMIT_COUNT 5u
+
+/** Name of the option number @limit. */
+const char *vm_limit_name(unsigned int limit) must_use;
+
 /** The short story. */
 struct vm_info {
 	uint32_t cid;
 	enum vm_state state;
 	bool draining;
 	uint32_t connections; /* with the host side, in any state */
+	uint32_t siblings;    /* connections with siblings */
 	uint64_t max_conns;
 	uint64_t spill_bytes;   /* held for the host side now */
 	uint64_t sibling_bytes; /* of this guest, held in siblings' inboxes now */
@@ -129,9 +140,18 @@ struct vm_info {
 	uint64_t rx_calls;
 	uint64_t tx_calls;
 	uint64_t guest_errors;
+	uint64_t limit_hits[VM_LIMIT_COUNT];
+	uint64_t captured;     /* packets */
+	uint64_t capture_lost; /* for which captures had no room */
 	struct vm_ring_info rx;
 	struct vm_ring_info tx;
 };
+
+/** Count connections with the host side by state; walks all of them. Owner. */
+void vm_count_states(struct vm *vm, uint32_t states[CONN_STATE_COUNT]);
+
+/** Name of a state, such as "established". */
+const char *vm_state_name(enum conn_state state) must_use;
 
 /** Fill @info. Owner. */
 void vm_get_info(struct vm *vm, struct vm_info *info);
@@ -153,12 +173,13 @@ struct vm_details {
 /** Fill @details; walks all connections. Owner. */
 void vm_get_details(struct vm *vm, struct vm_details *details);
 
-/** One connection with the host side. */
+/** One connection, with the host side or a sibling. */
 struct vm_conn {
 	uint32_t cid;
 	uint32_t guest_port;
-	uint32_t host_port;
+	uint32_t host_port; /* of the other side */
 	uint32_t host_cid;
+	bool sibling; /* the other side is a guest, too */
 	enum conn_state state;
 	bool by_guest;
 	uint64_t tx_bytes; /* from the guest */
@@ -166,7 +187,8 @@ struct vm_conn {
 	uint32_t held_bytes;
 };
 
-/** Fill at most @max of @conns. Return: how many there are. Owner. */
+/** Fill at most @max of @conns, those with siblings last. Return: how many there are;
+ *  without memory those with siblings are left out. Owner. */
 size_t vm_get_conns(struct vm *vm, struct vm_conn *conns, size_t max) must_use;
 
 #endif

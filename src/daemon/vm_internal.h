@@ -55,6 +55,7 @@ struct vm {
 	uint64_t kicks;
 	uint64_t calls[VU_MAX_RINGS]; /* of RX: under the lock */
 	uint64_t guest_errors;
+	uint64_t limit_hits[VM_LIMIT_COUNT];
 	struct log_limit guest_error_lines;
 	struct log_limit limits_hit;
 	struct log_limit front_ends;
@@ -113,6 +114,9 @@ void vm_went_up(struct vm *vm);
 
 /** The driver or its front-end is gone; legal when it was not up. */
 void vm_went_down(struct vm *vm, const char *why);
+
+/** The bound that @option sets was hit. */
+void vm_count_limit(struct vm *vm, const char *option);
 
 /** As device_env.conn_event. */
 void vm_conn_event(void *ctx, const struct conn_notice *notice);

@@ -4,10 +4,12 @@
  * Changes nothing but counters and flags of its own.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/vm_internal.h"
 #include "virtio/gmem.h"
+#include "vsock/sibling_list.h"
 
 uint32_t vm_cid(const struct vm *vm)
 {
@@ -53,6 +55,7 @@ void vm_part(struct vm *vm)
 
 		if (other == vm || vm_may_meet(vm, other))
 			continue;
+		device_note_parting(&vm->device, other->cid);
 		device_drop_sibling(&other->device, vm->cid, vm->scratch);
 		device_drop_sibling(&vm->device, other->cid, vm->scratch);
 	}
@@ -61,6 +64,16 @@ void vm_part(struct vm *vm)
 void vm_drain(struct vm *vm, bool on)
 {
 	device_drain(&vm->device, on);
+}
+
+void vm_add_tap(struct vm *vm, struct tap *tap)
+{
+	device_add_tap(&vm->device, tap);
+}
+
+void vm_remove_tap(struct vm *vm, struct tap *tap)
+{
+	device_remove_tap(&vm->device, tap);
 }
 
 /* --- events --- */
@@ -115,8 +128,29 @@ void vm_conn_event(void *ctx, const struct conn_notice *notice)
 			    notice->what == CONN_OPENED ? "" : conn_end_name(notice->why));
 	event.guest_port = notice->guest_port;
 	event.host_port = notice->host_port;
+	event.sibling = notice->sibling;
 	event.by_guest = notice->by_guest;
 	event_queue_write(&vm->worker->events, &event);
+}
+
+/* --- limits --- */
+
+const char *vm_limit_name(unsigned int limit)
+{
+	static const char *const names[VM_LIMIT_COUNT] = {
+		"max-connections",   "max-half-open",  "max-buffered",
+		"total-connections", "total-buffered",
+	};
+
+	return names[limit];
+}
+
+void vm_count_limit(struct vm *vm, const char *option)
+{
+	for (unsigned int i = 0; i < VM_LIMIT_COUNT; i++) {
+		if (strcmp(vm_limit_name(i), option) == 0)
+			vm->limit_hits[i]++;
+	}
 }
 
 /* --- questions --- */
@@ -139,12 +173,15 @@ void vm_get_info(struct vm *vm, struct vm_info *info)
 		.state = vm->session != NULL ? VM_CONNECTED : VM_WAITING,
 		.draining = device->draining,
 		.connections = device->conns.used,
+		.siblings = sibling_count(device),
 		.max_conns = device->open.max,
 		.spill_bytes = device->spill_bytes,
 		.stats = device->stats,
 		.kicks = vm->kicks,
 		.tx_calls = vm->calls[VSOCK_RING_TX],
 		.guest_errors = vm->guest_errors,
+		.captured = __atomic_load_n(&device->taps.kept, __ATOMIC_RELAXED),
+		.capture_lost = __atomic_load_n(&device->taps.lost, __ATOMIC_RELAXED),
 	};
 	if (buffered > device->spill_bytes)
 		info->sibling_bytes = buffered - device->spill_bytes;
@@ -153,15 +190,37 @@ void vm_get_info(struct vm *vm, struct vm_info *info)
 	ring_info(device->rx, &info->rx);
 	info->rx_calls = vm->calls[VSOCK_RING_RX];
 	pthread_mutex_unlock(&vm->lock);
+	memcpy(info->limit_hits, vm->limit_hits, sizeof(info->limit_hits));
 	if (device->rx != NULL && device->tx != NULL)
 		info->state = VM_RUNNING;
 }
 
+const char *vm_state_name(enum conn_state state)
+{
+	static const char *const names[CONN_STATE_COUNT] = {
+		[CONN_FREE] = "free",
+		[CONN_HANDSHAKE] = "handshake",
+		[CONN_REQUESTED] = "requested",
+		[CONN_CONNECTING] = "connecting",
+		[CONN_ESTABLISHED] = "established",
+		[CONN_CLOSING] = "closing",
+		[CONN_RESET] = "reset",
+		[CONN_ORPHAN] = "orphan",
+	};
+
+	return names[state];
+}
+
 static void count_state(void *ctx, struct conn *conn)
 {
-	struct vm_details *details = ctx;
+	uint32_t *states = ctx;
 
-	details->states[conn->state]++;
+	states[conn->state]++;
+}
+
+void vm_count_states(struct vm *vm, uint32_t states[CONN_STATE_COUNT])
+{
+	conntab_each(&vm->device.conns, count_state, states);
 }
 
 void vm_get_details(struct vm *vm, struct vm_details *details)
@@ -170,7 +229,7 @@ void vm_get_details(struct vm *vm, struct vm_details *details)
 
 	memset(details, 0, sizeof(*details));
 	vm_get_info(vm, &details->info);
-	conntab_each(&vm->device.conns, count_state, details);
+	vm_count_states(vm, details->states);
 	if (vm->session == NULL)
 		return;
 	details->features = vu_session_features(vm->session);
@@ -209,10 +268,38 @@ static void list_conn(void *ctx, struct conn *conn)
 	};
 }
 
+/* Return: how many there are. */
+static size_t list_siblings(const struct conn_list *list, struct device *device)
+{
+	size_t room = list->seen < list->max ? list->max - list->seen : 0;
+	size_t want = min_size(room, sibling_count(device));
+	struct sibling_conn *found = calloc(want + 1, sizeof(*found));
+	size_t count;
+
+	if (found == NULL)
+		return 0;
+	count = sibling_list(device, found, want);
+	for (size_t i = 0; i < min_size(want, count); i++)
+		list->conns[list->seen + i] = (struct vm_conn){
+			.cid = list->cid,
+			.guest_port = found[i].own_port,
+			.host_port = found[i].port,
+			.host_cid = (uint32_t)found[i].cid,
+			.sibling = true,
+			.state = found[i].state,
+			.by_guest = found[i].by_guest,
+			.tx_bytes = found[i].tx_bytes,
+			.rx_bytes = found[i].rx_bytes,
+			.held_bytes = found[i].held_bytes,
+		};
+	free(found);
+	return count;
+}
+
 size_t vm_get_conns(struct vm *vm, struct vm_conn *conns, size_t max)
 {
 	struct conn_list list = { .conns = conns, .max = max, .cid = vm->cid };
 
 	conntab_each(&vm->device.conns, list_conn, &list);
-	return list.seen;
+	return list.seen + list_siblings(&list, &vm->device);
 }

@@ -57,6 +57,33 @@ static void free_conn(void *ctx, struct conn *conn)
 	conn_free(ctx, conn);
 }
 
+void device_add_tap(struct device *device, struct tap *tap)
+{
+	device->env->lock(device->ctx);
+	taps_add(&device->taps, tap);
+	device->env->unlock(device->ctx);
+}
+
+void device_remove_tap(struct device *device, struct tap *tap)
+{
+	device->env->lock(device->ctx);
+	taps_remove(&device->taps, tap);
+	device->env->unlock(device->ctx);
+}
+
+static void end_taps(struct device *device)
+{
+	struct tap *tap = device->taps.first;
+
+	while (tap != NULL) {
+		struct tap *next = tap->next;
+
+		device_remove_tap(device, tap);
+		tap->gone(tap); /* which may free it */
+		tap = next;
+	}
+}
+
 void device_fini(struct device *device)
 {
 	conntab_each(&device->conns, free_conn, device);
@@ -64,6 +91,7 @@ void device_fini(struct device *device)
 	device->env->lock(device->ctx);
 	inbox_clear(&device->inbox);
 	device->env->unlock(device->ctx);
+	end_taps(device);
 }
 
 void device_set_features(struct device *device, uint64_t features)
@@ -106,9 +134,15 @@ static void end_conn(void *ctx, struct conn *conn)
 		conn_detach_guest(ctx, conn, CONN_END_DEVICE_RESET);
 }
 
+void device_note_parting(struct device *device, uint64_t cid)
+{
+	sibling_note_end(device, cid, CONN_END_DEVICE_RESET);
+}
+
 void device_reset(struct device *device)
 {
 	conntab_each(&device->conns, end_conn, device);
+	sibling_note_end(device, 0, CONN_END_DEVICE_RESET);
 	device->rst_count = 0;
 	device->env->lock(device->ctx);
 	device->running = false;
@@ -121,6 +155,15 @@ void device_drain(struct device *device, bool on)
 	device->env->lock(device->ctx);
 	device->draining = on;
 	device->env->unlock(device->ctx);
+}
+
+struct rx_fill device_begin_fill(struct device *device, struct vring *ring, struct scratch *scratch,
+				 uint32_t budget)
+{
+	struct rx_fill fill = rx_fill_begin(ring, scratch, budget);
+
+	fill.taps = device->taps.first != NULL ? &device->taps : NULL;
+	return fill;
 }
 
 void device_publish_rx(struct device *device, struct rx_fill *fill)
@@ -151,7 +194,7 @@ void device_drop_sibling(struct device *device, uint64_t cid, struct scratch *sc
 
 	device->env->lock(device->ctx);
 	inbox_drop_source(&device->inbox, cid);
-	fill = rx_fill_begin(device_sibling_ring(device), scratch, RX_BUDGET_SIBLING);
+	fill = device_begin_fill(device, device_sibling_ring(device), scratch, RX_BUDGET_SIBLING);
 	device_end_sibling_fill(device, &fill);
 	device->env->unlock(device->ctx);
 }

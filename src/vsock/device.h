@@ -41,6 +41,7 @@
 #include "vsock/rx_fill.h"
 #include "vsock/scratch.h"
 #include "vsock/stats.h"
+#include "vsock/tap.h"
 
 struct device;
 
@@ -58,7 +59,7 @@ struct device_env {
 	void (*guest_error)(void *ctx, const char *what);
 	/** A bound was hit and @effect followed: worth a (limited) log line. */
 	void (*limit_reached)(void *ctx, const char *option, const char *effect);
-	/** A connection with the host side began, ended, or was refused. Owner only. */
+	/** A connection began, ended, or was refused. Owner only, whatever is locked. */
 	void (*conn_event)(void *ctx, const struct conn_notice *notice);
 	/** Call device_probe_siblings() once after @delay_ms, unless it is due already. */
 	void (*probe_later)(void *ctx, uint32_t delay_ms);
@@ -147,6 +148,7 @@ struct device {
 	struct rate rx_rate;
 	struct rate conn_rate;
 	struct device_stats stats;
+	struct taps taps; /* see tap.h */
 
 	struct device_rst rsts[DEVICE_MAX_RSTS];
 	uint32_t rst_first;
@@ -186,7 +188,7 @@ struct device_params {
 
 void device_init(struct device *device, const struct device_params *params);
 
-/** End every connection and free everything. */
+/** End every connection and tap, and free everything. */
 void device_fini(struct device *device);
 
 /** The driver acknowledged @features (VSOCK_F_*_BIT): socket types it may use. */
@@ -204,6 +206,14 @@ void device_drain(struct device *device, bool on);
 
 /** Other rates than none, or than before; buckets begin full. Owner only. */
 void device_set_rates(struct device *device, const struct device_rates *rates);
+
+/** Let @tap see every packet, or no longer (legal when it does not). Owner only. */
+void device_add_tap(struct device *device, struct tap *tap);
+void device_remove_tap(struct device *device, struct tap *tap);
+
+/** Siblings: tell that connections with @cid end, as device_drop_sibling() is about to
+ *  do on both sides. Owner only. */
+void device_note_parting(struct device *device, uint64_t cid);
 
 /** Siblings: everything from @cid ends, visibly for this guest. Any thread. */
 void device_drop_sibling(struct device *device, uint64_t cid, struct scratch *scratch);

@@ -26,6 +26,10 @@ static inline bool device_has_type(const struct device *device, uint16_t type)
 	return type <= VSOCK_TYPE_SEQPACKET && (device->types >> type & 1u) != 0;
 }
 
+/** Begin to fill @ring, the device's RX ring or NULL. Under the lock. */
+struct rx_fill device_begin_fill(struct device *device, struct vring *ring, struct scratch *scratch,
+				 uint32_t budget) must_use;
+
 /** Publish what was emitted and notify the guest if it wants that. Under the lock. */
 void device_publish_rx(struct device *device, struct rx_fill *fill);
 
@@ -197,6 +201,9 @@ bool conn_guest_bytes(struct device *device, struct conn *conn, const struct pkt
 
 /** A packet for another guest. */
 void sibling_forward(struct device *device, const struct pkt *header, struct iov_cursor *payload);
+
+/** Tell that all connections with the sibling @cid, 0: with all, end. Owner only. */
+void sibling_note_end(struct device *device, uint64_t cid, enum conn_end why);
 
 /** End the batch of packets to one sibling: publish, notify, unlock. */
 void sibling_flush(struct device *device);

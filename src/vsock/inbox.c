@@ -62,6 +62,7 @@ void inbox_close(struct inbox *inbox, struct inbox_flow *flow)
 	drop_bytes(flow);
 	if (flow->own)
 		inbox->own_count--;
+	inbox->count--;
 	free(flow);
 }
 
@@ -84,6 +85,7 @@ static struct inbox_flow *flow_new(struct inbox *inbox, uint64_t src_cid, uint32
 	flow->dst_port = dst_port;
 	flow->hash_next = *link;
 	*link = flow;
+	inbox->count++;
 	list_append(&inbox->all, &flow->all);
 	list_init(&flow->ready);
 	return flow;
@@ -120,6 +122,7 @@ struct inbox_flow *inbox_open(struct inbox *inbox, uint64_t src_cid, uint32_t sr
 	if (flow == NULL)
 		return NULL;
 	memset(&flow->out, 0, sizeof(flow->out));
+	flow->passed = 0;
 	flow->window = window;
 	flow->charge = charge;
 	return flow;

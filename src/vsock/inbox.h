@@ -70,6 +70,7 @@ struct inbox_flow {
 	bool unanswered;       /* own, and the sender has not sent its RESPONSE */
 	bool open;             /* the receiver took part: its credit means this flow */
 	bool asked;            /* CREDIT_REQUEST sent since its credit last moved */
+	uint64_t passed;       /* bytes that the sender sent */
 	uint32_t stalled_at;   /* bytes held at the last probe after its end */
 	uint32_t stalled_ms;   /* for how long it has been so many */
 	struct credit_out out; /* towards the receiving guest */
@@ -92,6 +93,7 @@ struct inbox {
 	struct list all;
 	struct list ready;   /* flows that could be emitted if the ring had room */
 	struct list blocked; /* flows whose receiver must read first */
+	uint32_t count;      /* of all */
 	uint32_t own_count;  /* flows the receiving guest asked for */
 	bool watched;        /* the owner's timer will probe blocked flows */
 	bool ending;         /* there may be ended flows whose bytes are not taken */

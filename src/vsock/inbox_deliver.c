@@ -204,6 +204,7 @@ static int deliver_bytes(struct inbox *inbox, struct inbox_flow *flow, struct pk
 
 	if (pkt->len > flow->window || buf_length(&flow->bytes) > flow->window - pkt->len)
 		return -ENOBUFS;
+	flow->passed += pkt->len;
 	if (pkt->len == 0 && ((flags & VSOCK_SEQ_EOM) == 0 || !has_begun(flow)))
 		return 0;
 	if (goes_first(inbox, flow, fill)) {

@@ -286,7 +286,7 @@ bool device_run_rx(struct device *device)
 		return false;
 	}
 	vring_disable_kick(device->rx);
-	fill = rx_fill_begin(device->rx, device->scratch, RX_BUDGET_PACKETS);
+	fill = device_begin_fill(device, device->rx, device->scratch, RX_BUDGET_PACKETS);
 	run_rsts(device, &fill); /* first: a port pair refused before may be open now */
 	run_control(device, &fill);
 	run_bulk(device, &fill);

@@ -75,6 +75,15 @@ static cold_path void scatter_header(const struct rx_slot *slot, const uint8_t *
 	iov_copy_in(&to, header, VSOCK_HDR_BYTES);
 }
 
+static cold_path void show_slot(struct rx_fill *fill, const struct rx_slot *slot,
+				const uint8_t header[VSOCK_HDR_BYTES], uint32_t payload_bytes)
+{
+	struct iov_cursor payload = iov_begin(slot->iov, slot->pieces);
+
+	iov_advance(&payload, VSOCK_HDR_BYTES);
+	taps_show(fill->taps, header, payload, payload_bytes);
+}
+
 /* Write the header and give the buffer to the driver. */
 static void push_slot(struct rx_fill *fill, const struct rx_slot *slot,
 		      const uint8_t header[VSOCK_HDR_BYTES], uint32_t payload_bytes)
@@ -84,6 +93,8 @@ static void push_slot(struct rx_fill *fill, const struct rx_slot *slot,
 	else
 		scatter_header(slot, header);
 	vring_wrote(fill->ring, slot->iov, slot->pieces, VSOCK_HDR_BYTES + payload_bytes);
+	if (unlikely(fill->taps != NULL))
+		show_slot(fill, slot, header, payload_bytes);
 	vring_push(fill->ring, slot->head, VSOCK_HDR_BYTES + payload_bytes);
 	fill->packets_left--;
 }

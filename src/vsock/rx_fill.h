@@ -19,12 +19,14 @@
 #include "vsock/credit.h"
 #include "vsock/pkt.h"
 #include "vsock/scratch.h"
+#include "vsock/tap.h"
 
 /** A burst in progress; lives on the filler's stack. */
 struct rx_fill {
 	struct vring *ring;      /* NULL: the guest is not running */
 	struct scratch *scratch; /* the filler's thread's */
 	uint32_t packets_left;   /* budget of this burst */
+	struct taps *taps;       /* NULL: nobody looks at the packets */
 	bool starved;            /* the ring has no buffer left */
 	bool notify;             /* the driver wants to be told of what was published */
 };

@@ -42,11 +42,58 @@ static void note_own_credit(struct device *device, const struct pkt *pkt)
 	device->env->unlock(device->ctx);
 }
 
+/* Tell of a flow of our guest's. */
+static void tell(struct device *device, const struct inbox_flow *own, enum conn_event what,
+		 enum conn_end why)
+{
+	const struct conn_notice notice = {
+		.what = what,
+		.why = why,
+		.guest_port = own->dst_port,
+		.host_port = own->src_port,
+		.sibling = (uint32_t)own->src_cid,
+		.by_guest = own->own,
+	};
+
+	device->env->conn_event(device->ctx, &notice);
+}
+
+/* The flow of this record ends, or does not come about; those that owe the end to our
+ * guest were told by whoever ended them. @why: CONN_END_COUNT: our guest sent an RST */
+static void tell_end(struct device *device, const struct inbox_flow *own, enum conn_end why)
+{
+	bool opened = own->open && !own->unanswered;
+
+	if ((own->owes & CONN_OWES_RST) != 0)
+		return;
+	if (why == CONN_END_COUNT && !opened)
+		why = own->own ? CONN_END_GUEST_RESET : CONN_END_GUEST_REFUSED;
+	else if (why == CONN_END_COUNT)
+		why = own->shutdown == VSOCK_SHUTDOWN_BOTH ? CONN_END_GUEST_CLOSED
+							   : CONN_END_GUEST_RESET;
+	tell(device, own, opened ? CONN_CLOSED : CONN_REFUSED, why);
+}
+
+void sibling_note_end(struct device *device, uint64_t cid, enum conn_end why)
+{
+	struct list *pos;
+	struct list *tmp;
+
+	device->env->lock(device->ctx);
+	list_for_each_safe (pos, tmp, &device->inbox.all) {
+		const struct inbox_flow *own = container_of(pos, struct inbox_flow, all);
+
+		if (cid == 0 || own->src_cid == cid)
+			tell_end(device, own, why);
+	}
+	device->env->unlock(device->ctx);
+}
+
 /* ...and ends when our guest ends the flow. Always before the sibling hears of
  * the end: it may ask anew at once, and that makes another record.
  * Return: false if it did so already and our guest has not seen it: then what
  * our guest ends is the predecessor, which the sibling has forgotten */
-static bool close_own_flow(struct device *device, const struct pkt *pkt)
+static bool close_own_flow(struct device *device, const struct pkt *pkt, enum conn_end why)
 {
 	struct inbox_flow *own;
 	bool stale;
@@ -54,8 +101,10 @@ static bool close_own_flow(struct device *device, const struct pkt *pkt)
 	device->env->lock(device->ctx);
 	own = inbox_find(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port);
 	stale = own != NULL && (own->owes & CONN_OWES_REQUEST) != 0;
-	if (!stale && own != NULL && own->type == pkt->type)
+	if (!stale && own != NULL && own->type == pkt->type) {
+		tell_end(device, own, why);
 		inbox_close(&device->inbox, own);
+	}
 	device->env->unlock(device->ctx);
 	return !stale;
 }
@@ -74,16 +123,26 @@ void sibling_flush(struct device *device)
 }
 
 /* The sibling refuses, or is not there: our guest is told, its record ends. */
-static void refuse(struct device *device, const struct pkt *pkt)
+static void refuse(struct device *device, const struct pkt *pkt, enum conn_end why)
 {
+	const struct inbox_flow unknown = {
+		.src_cid = pkt->dst_cid,
+		.src_port = pkt->dst_port,
+		.dst_port = pkt->src_port,
+		.own = true,
+	};
+
 	device_owe_rst(device, pkt);
 	device->env->lock(device->ctx);
 	/* no sibling's packet may overtake the RST, nor a new REQUEST once the
 	 * record is gone */
 	if (device->rst_count > 0)
 		device->inbox.yield = true;
+	if (pkt->op == VSOCK_OP_REQUEST &&
+	    inbox_find(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port) == NULL)
+		tell(device, &unknown, CONN_REFUSED, why);
 	device->env->unlock(device->ctx);
-	(void)close_own_flow(device, pkt);
+	(void)close_own_flow(device, pkt, why);
 }
 
 /* End our guest's flow at @cid; a request that its guest has not seen never was. */
@@ -116,8 +175,12 @@ static bool open_own_flow(struct device *device, struct device *peer, const stru
 		oldest = inbox_oldest_unanswered(&device->inbox);
 	if (oldest != NULL) {
 		given_up = *oldest;
+		tell_end(device, oldest, CONN_END_TIMEOUT);
 		inbox_close(&device->inbox, oldest);
 	}
+	own = inbox_find(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port);
+	if (own != NULL) /* our guest has forgotten it */
+		tell_end(device, own, CONN_END_GUEST_RESET);
 	own = inbox_open_own(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port,
 			     peer->window, &peer->buffered);
 	if (own != NULL) {
@@ -146,14 +209,17 @@ static bool answer_own_flow(struct device *device, const struct pkt *pkt)
 	return !stale;
 }
 
-/* Lock the peer and find (REQUEST: make) the flow's record there. */
-static struct inbox_flow *enter(struct device *device, struct device *peer, const struct pkt *pkt)
+/* Lock the peer and find (REQUEST: make) the flow's record there. Return: NULL and *@why. */
+static struct inbox_flow *enter(struct device *device, struct device *peer, const struct pkt *pkt,
+				enum conn_end *why)
 {
 	struct inbox_flow *flow = NULL;
 
 	if (pkt->op == VSOCK_OP_REQUEST &&
-	    (device->draining || !device_may_connect(device) || !open_own_flow(device, peer, pkt)))
+	    (device->draining || !device_may_connect(device) || !open_own_flow(device, peer, pkt))) {
+		*why = device->draining ? CONN_END_DRAINING : CONN_END_LIMIT;
 		return NULL;
+	}
 	peer->env->lock(peer->ctx);
 	if (pkt->op != VSOCK_OP_REQUEST)
 		flow = inbox_find(&peer->inbox, pkt->src_cid, pkt->src_port, pkt->dst_port);
@@ -166,6 +232,8 @@ static struct inbox_flow *enter(struct device *device, struct device *peer, cons
 		flow = NULL; /* as Linux: the packet is refused, the flow lives */
 	if (flow != NULL && (flow->owes & CONN_OWES_RST) != 0)
 		flow = NULL; /* it is over, only its end is not delivered yet */
+	if (flow == NULL && pkt->op == VSOCK_OP_REQUEST && peer->draining)
+		*why = CONN_END_DRAINING;
 	if (flow == NULL)
 		peer->env->unlock(peer->ctx);
 	return flow;
@@ -178,8 +246,8 @@ static void begin(struct device *device, struct device *peer, struct inbox_flow 
 		.peer = peer,
 		.flow = flow,
 		.last = *pkt,
-		.fill = rx_fill_begin(device_sibling_ring(peer), device->scratch,
-				      RX_BUDGET_SIBLING),
+		.fill = device_begin_fill(peer, device_sibling_ring(peer), device->scratch,
+					  RX_BUDGET_SIBLING),
 	};
 }
 
@@ -206,6 +274,18 @@ static void clean_flags(struct pkt *pkt)
 	pkt->flags &= known;
 	if (pkt->op == VSOCK_OP_SHUTDOWN && pkt->flags == 0)
 		pkt->op = VSOCK_OP_CREDIT_UPDATE;
+}
+
+/* Our guest has answered. */
+static void tell_open(struct device *device, const struct pkt *pkt)
+{
+	const struct inbox_flow own = {
+		.src_cid = pkt->dst_cid,
+		.src_port = pkt->dst_port,
+		.dst_port = pkt->src_port,
+	};
+
+	tell(device, &own, CONN_OPENED, CONN_END_COUNT);
 }
 
 static void deliver(struct device *device, struct pkt *pkt, struct iov_cursor *payload)
@@ -235,7 +315,7 @@ static void deliver(struct device *device, struct pkt *pkt, struct iov_cursor *p
 		device->env->limit_reached(device->ctx, device->buffered.name,
 					   "a connection to a sibling was reset");
 	sibling_flush(device);
-	(void)close_own_flow(device, pkt);
+	(void)close_own_flow(device, pkt, err == -ENOBUFS ? CONN_END_BROKEN_RULE : CONN_END_LIMIT);
 	withdraw(device, pkt->dst_cid, pkt->src_port, pkt->dst_port);
 	device_owe_rst(device, pkt);
 }
@@ -246,24 +326,27 @@ void sibling_forward(struct device *device, const struct pkt *header, struct iov
 	struct inbox_flow *flow = NULL;
 
 	if (!same_flow(&device->sibling, &pkt)) {
+		enum conn_end why = CONN_END_NO_GUEST;
 		struct device *peer;
 
 		sibling_flush(device);
 		if (pkt.op == VSOCK_OP_RESPONSE && !answer_own_flow(device, &pkt))
 			return;
-		if (pkt.op == VSOCK_OP_RST && !close_own_flow(device, &pkt))
+		if (pkt.op == VSOCK_OP_RST && !close_own_flow(device, &pkt, CONN_END_COUNT))
 			return;
 		/* first: as soon as the sibling hears of credit it may send */
 		if (pkt.op != VSOCK_OP_REQUEST && pkt.op != VSOCK_OP_RST)
 			note_own_credit(device, &pkt);
 		peer = device->env->sibling(device->ctx, pkt.dst_cid);
 		if (peer != NULL)
-			flow = enter(device, peer, &pkt);
+			flow = enter(device, peer, &pkt, &why);
 		if (flow == NULL) {
-			refuse(device, &pkt);
+			refuse(device, &pkt, why);
 			return;
 		}
 		begin(device, peer, flow, &pkt);
+		if (pkt.op == VSOCK_OP_RESPONSE && flow->unanswered)
+			tell_open(device, &pkt);
 	}
 	deliver(device, &pkt, payload);
 }

@@ -48,13 +48,14 @@ struct device_stats {
 
 enum conn_event { CONN_OPENED, CONN_CLOSED, CONN_REFUSED };
 
-/** Something that happened to a connection with the host side. */
+/** Something that happened to a connection. */
 struct conn_notice {
 	enum conn_event what;
 	enum conn_end why; /* unless CONN_OPENED */
 	uint32_t guest_port;
 	uint32_t host_port;
-	bool by_guest; /* the guest asked for it */
+	uint32_t sibling; /* 0: it is with the host; CID of the guest whose port host_port is */
+	bool by_guest;    /* the guest asked for it */
 };
 
 /** Name of a reason, such as "guest-closed". */

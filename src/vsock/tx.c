@@ -139,6 +139,8 @@ static void packet(struct device *device, struct iov_cursor *chain)
 		return;
 	}
 	pkt_decode(&pkt, header);
+	if (unlikely(device->taps.first != NULL))
+		taps_show(&device->taps, header, *chain, pkt.len);
 	if (pkt.src_cid != device->guest_cid) {
 		device->env->guest_error(device->ctx, "source CID is not the guest's");
 		return;

@@ -28,7 +28,8 @@ VMS = [
      "worker": 1},
 ]
 CONNECTIONS = [
-    {"cid": 3, "guest_port": 22, "host_port": 1073741824, "state": "established",
+    {"cid": 3, "guest_port": 22, "host_port": 1073741824, "with": "host",
+     "state": "established",
      "initiator": "host", "tx_bytes": 1000, "rx_bytes": 5, "held_bytes": 0},
 ]
 STATS = {"uptime_s": 12, "process": {"fds": 9},
@@ -114,7 +115,8 @@ def test_show_connections_stats_reload(control):
     shown = run(control, "show", 4).stdout.splitlines()
     assert "groups: red+green" in shown and "uds_path: -" in shown and "forward_cid: 1" in shown
     lines = run(control, "connections", "--limit", 1).stdout.splitlines()
-    assert lines[1].split() == ["3", "22", "1073741824", "established", "host", "1000", "5", "0"]
+    assert lines[1].split() == ["3", "22", "host", "1073741824", "established", "host", "1000", "5",
+                                "0"]
     assert lines[2] == "(and more)"
     stats = run(control, "stats").stdout.splitlines()
     assert {"uptime_s: 12", "process.fds: 9", "vms[cid=3].tx_bytes: 5000"} <= set(stats)

@@ -13,7 +13,7 @@ from daemon import ROOT, VmPaths
 from schema import Schema
 
 SHAPES = {"list": "list", "show": "details", "connections": "connections", "stats": "stats",
-          "add": "added"}
+          "add": "added", "capture": "capture"}
 
 
 def load():
@@ -54,17 +54,21 @@ def test_every_answer_fits(start_controlled, start_vm):
     requests = {"subscribe": {}, "list": {}, "show": {"cid": 3}, "connections": {"limit": 5},
                 "stats": {}, "add": {"vm": text}, "set": {"cid": 9, "groups": ["a"]},
                 "drain": {"cid": 9, "off": True}, "log-level": {"level": "notice"},
-                "remove": {"cid": 9}, "reload": {}}
+                "remove": {"cid": 9}, "reload": {},
+                "capture": {"cid": 3, "ports": [1], "snaplen": 76}}
     assert set(requests) == set(methods(schema))
     for method, params in requests.items():
         answer = ask(ctl, schema, method, params)
         assert ("error" in answer) == (method == "reload"), answer
         if method in SHAPES:
             schema.check(answer["result"], schema.resolve(f"#/$defs/{SHAPES[method]}"))
+    other = Control(path_of(daemon))
+    other.call("subscribe")
     host.close()
-    schema.check(ctl.event("connection-closed"))
+    schema.check(other.event("connection-closed"))
     vm.kill()
-    schema.check(ctl.event("vm-down"))
+    schema.check(other.event("vm-down"))
+    other.close()
 
 
 @pytest.mark.parametrize("text", [

@@ -3,6 +3,7 @@
 
 import gsocket
 from test_vu_metrics import UnixHttp, fetch, parse, value
+from vsockpkt import OP_REQUEST, OP_RST
 from waiting import until
 
 
@@ -20,7 +21,8 @@ def test_connections_and_counters(start_controlled, start_vm, pattern):
     vm.guest.sync()
     [conn] = ctl.call("connections")["connections"]
     assert conn == {"cid": 3, "guest_port": 4000, "host_port": 80, "host_cid": 2,
-                    "state": "established", "initiator": "guest", "tx_bytes": len(up),
+                    "with": "host", "state": "established",
+                    "initiator": "guest", "tx_bytes": len(up),
                     "rx_bytes": len(down), "held_bytes": 0}
     counters = ctl.counters(3)
     assert (counters["tx_bytes"], counters["rx_bytes"]) == (len(up), len(down))
@@ -61,3 +63,24 @@ def test_metrics_agree(start_controlled, start_vm, pattern, tmp_path):
     assert refused == counters["refused"] and refused["guest-refused"] == 1
     assert value(values, "ring_size", cid="3", ring="rx") == 128
     connection.close()
+
+
+def test_limits_and_states(start_controlled, start_vm, tmp_path):
+    path = str(tmp_path / "metrics.sock")
+    daemon, ctl = start_controlled(args=["--metrics", f"unix:{path}"],
+                                   per_vm={3: {"max-connections": 2}})
+    guest = start_vm(daemon, 3).guest
+    door = daemon.listen(80, 3)
+    kept = [(gsocket.connect(guest, 4000 + n, 80), door.accept()) for n in range(2)]
+    flow = guest.flow(4002, 80)
+    flow.tx(OP_REQUEST)
+    flow.expect(OP_RST)
+    assert ctl.counters(3)["limit_hits"] == {
+        "max-connections": 1, "max-half-open": 0, "max-buffered": 0, "total-connections": 0,
+        "total-buffered": 0}
+    connection = UnixHttp(path)
+    values = parse(fetch(connection)[1], False)
+    connection.close()
+    assert value(values, "limit_hits_total", cid="3", option="max-connections") == 1
+    assert value(values, "connection_states", cid="3", state="established") == len(kept)
+    assert value(values, "connection_states", cid="3", state="reset") == 0

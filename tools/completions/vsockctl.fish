@@ -5,9 +5,9 @@ function __vsockctl_cids
     vsockctl list 2>/dev/null | awk 'NR > 1 { print $1 }'
 end
 
-set -l commands connect listen forward run list show connections stats top events add remove set \
-    reload log-level drain
-set -l of_a_guest connect listen show connections remove set drain
+set -l commands connect listen forward run list show connections stats top events capture add \
+    remove set reload log-level drain
+set -l of_a_guest connect listen show connections capture remove set drain
 
 complete -c vsockctl -f
 complete -c vsockctl -l control -r -F -d 'control socket of the daemon'
@@ -20,6 +20,10 @@ complete -c vsockctl -l limits -x -d 'limits as --vm takes them'
 complete -c vsockctl -l groups -x -d 'groups, joined by +'
 complete -c vsockctl -l off -d 'take connections again'
 complete -c vsockctl -l no-ack -d 'CONNECT is not answered'
+complete -c vsockctl -s w -l write -r -F -d 'file for packets'
+complete -c vsockctl -l port -x -d 'only packets of this port'
+complete -c vsockctl -l snaplen -x -d 'at most so many bytes of a packet'
+complete -c vsockctl -s c -l count -x -d 'stop after so many packets'
 complete -c vsockctl -s h -l help -d 'print a summary'
 complete -c vsockctl -s V -l version -d 'print the version'
 
@@ -34,6 +38,7 @@ complete -c vsockctl -n $none -a connections -d 'the connections'
 complete -c vsockctl -n $none -a stats -d 'figures of the daemon'
 complete -c vsockctl -n $none -a top -d 'the VMs, live'
 complete -c vsockctl -n $none -a events -d 'what happens, line by line'
+complete -c vsockctl -n $none -a capture -d 'packets of a VM, for Wireshark and tcpdump'
 complete -c vsockctl -n $none -a add -d 'a further VM'
 complete -c vsockctl -n $none -a remove -d 'end a VM'
 complete -c vsockctl -n $none -a set -d 'change a VM'

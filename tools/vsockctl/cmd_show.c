@@ -3,6 +3,7 @@
  * cmd_show.c - the commands that only look: list, show, connections, stats.
  */
 #include <stdint.h>
+#include <string.h>
 
 #include "vsockctl/control.h"
 #include "vsockctl/show.h"
@@ -58,11 +59,23 @@ static void print_vms(const json_t *result)
 	table_fini(&table);
 }
 
+/* "host", or the CID of a sibling. */
+static void print_other(struct table *table, const json_t *conn)
+{
+	const char *with = show_string(conn, "with");
+
+	if (strcmp(with, "sibling") == 0)
+		table_add(table, "%lld", (long long)show_number(conn, "host_cid"));
+	else
+		table_add(table, "%s", with);
+}
+
 static void print_connections(const json_t *result)
 {
 	static const struct table_column columns[] = {
-		{ "CID", true }, { "GUEST PORT", true }, { "HOST PORT", true }, { "STATE", false },
-		{ "BY", false }, { "FROM GUEST", true }, { "TO GUEST", true },  { "HELD", true },
+		{ "CID", true },        { "GUEST PORT", true }, { "WITH", false },
+		{ "PORT", true },       { "STATE", false },     { "BY", false },
+		{ "FROM GUEST", true }, { "TO GUEST", true },   { "HELD", true },
 	};
 	struct table table;
 	size_t i;
@@ -72,6 +85,7 @@ static void print_connections(const json_t *result)
 	json_array_foreach (json_object_get(result, "connections"), i, conn) {
 		table_add(&table, "%lld", (long long)show_number(conn, "cid"));
 		table_add(&table, "%lld", (long long)show_number(conn, "guest_port"));
+		print_other(&table, conn);
 		table_add(&table, "%lld", (long long)show_number(conn, "host_port"));
 		table_add(&table, "%s", show_string(conn, "state"));
 		table_add(&table, "%s", show_string(conn, "initiator"));

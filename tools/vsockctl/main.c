@@ -20,9 +20,9 @@
 #define USER_SOCKET "vhost-device-vsock/control.sock" /* below $XDG_RUNTIME_DIR */
 
 /*
- * Letters of the options: c --control, j --json, u --uds, s --sort, g --groups, l --limit,
- * i --interval, o --off, n --no-ack, L --limits. Every command takes c and j. With + all from
- * the first argument on is a command line of the user.
+ * Letters of the options: C --control, j --json, u --uds, s --sort, g --groups, l --limit,
+ * i --interval, o --off, n --no-ack, L --limits, w --write, p --port, S --snaplen, c --count.
+ * Every command takes C and j. With + all from the first argument on is a command line of the user.
  */
 static const struct command commands[] = {
 	{ "connect", "CID PORT", "join standard input and output to a port of a guest", "un", 1, 2,
@@ -40,6 +40,8 @@ static const struct command commands[] = {
 	{ "stats", "", "figures of the daemon", "", 0, 0, cmd_stats },
 	{ "top", "", "the VMs, live; q ends it", "si", 0, 0, cmd_top },
 	{ "events", "", "what happens, line by line", "", 0, 0, cmd_events },
+	{ "capture", "CID -w FILE", "packets of a VM, for Wireshark and tcpdump", "wpSc", 1, 1,
+	  cmd_capture },
 	{ "add", "KEY=VALUE,...", "a further VM, as --vm of the daemon takes it", "", 1, 1,
 	  cmd_add },
 	{ "remove", "CID", "end a VM", "", 1, 1, cmd_remove },
@@ -50,7 +52,7 @@ static const struct command commands[] = {
 };
 
 static const struct option long_options[] = {
-	{ "control", required_argument, NULL, 'c' },
+	{ "control", required_argument, NULL, 'C' },
 	{ "json", no_argument, NULL, 'j' },
 	{ "uds", required_argument, NULL, 'u' },
 	{ "sort", required_argument, NULL, 's' },
@@ -60,6 +62,10 @@ static const struct option long_options[] = {
 	{ "limits", required_argument, NULL, 'L' },
 	{ "off", no_argument, NULL, 'o' },
 	{ "no-ack", no_argument, NULL, 'n' },
+	{ "write", required_argument, NULL, 'w' },
+	{ "port", required_argument, NULL, 'p' },
+	{ "snaplen", required_argument, NULL, 'S' },
+	{ "count", required_argument, NULL, 'c' },
 	{ "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, 'V' },
 	{ NULL, 0, NULL, 0 },
@@ -106,6 +112,10 @@ static void help(void)
 	       "  --groups NAMES  set: groups of the VM, joined by '+'\n"
 	       "  --limits K=V,.. set: max-connections and the like, and rates\n"
 	       "  --off           drain: take connections again\n"
+	       "  -w, --write FILE  capture: where packets go, '-' for standard output\n"
+	       "  --port PORT     capture: only packets from or to it; repeat it for others\n"
+	       "  --snaplen N     capture: at most N bytes of each packet, its headers included\n"
+	       "  -c, --count N   capture: stop after N packets\n"
 	       "  -h, --help      print this and stop\n"
 	       "  -V, --version   print the version and stop\n\n"
 	       "The exit status is 0, 1 when it failed, or 2 when the command line is wrong.\n");
@@ -126,11 +136,33 @@ static const char *default_control(void)
 	return asprintf(&user, "%s/" USER_SOCKET, dir) < 0 ? SYSTEM_SOCKET : user;
 }
 
+static int take_capture_option(struct options *options, int letter)
+{
+	switch (letter) {
+	case 'w':
+		options->write = optarg;
+		return 0;
+	case 'p':
+		if (options->n_ports == MAX_PORTS) {
+			complain("--port '%s': expected at most %u of them", optarg, MAX_PORTS);
+			return -1;
+		}
+		return argument_u32("--port", optarg, UINT32_MAX,
+				    &options->ports[options->n_ports++]);
+	case 'S':
+		return argument_u32("--snaplen", optarg, UINT32_MAX, &options->snaplen);
+	case 'c':
+		return argument_u32("--count", optarg, UINT32_MAX, &options->count);
+	default:
+		return -1;
+	}
+}
+
 /* Take one option. Return: 0, -1 after a complaint. */
 static int take_option(struct options *options, int letter)
 {
 	switch (letter) {
-	case 'c':
+	case 'C':
 		options->control = optarg;
 		return 0;
 	case 'j':
@@ -163,7 +195,7 @@ static int take_option(struct options *options, int letter)
 		options->no_ack = true;
 		return 0;
 	default:
-		return -1;
+		return take_capture_option(options, letter);
 	}
 }
 
@@ -178,7 +210,7 @@ static int read_options(struct options *options, int argc, char **argv, const ch
 	/* From the start, whatever was read before: */
 	optind = 0;
 	opterr = 0;
-	while ((letter = getopt_long(argc, argv, "+hV", long_options, NULL)) != -1) {
+	while ((letter = getopt_long(argc, argv, "+hVw:c:", long_options, NULL)) != -1) {
 		if (letter == 'h') {
 			help();
 			return -2;
@@ -187,7 +219,7 @@ static int read_options(struct options *options, int argc, char **argv, const ch
 			puts(PROGRAM " " VERSION);
 			return -2;
 		}
-		if (letter != '?' && strchr("cj", letter) == NULL &&
+		if (letter != '?' && strchr("Cj", letter) == NULL &&
 		    strchr(letters, letter) == NULL) {
 			complain("'%s': not an option of this command", argv[optind - 1]);
 			return -1;
@@ -278,7 +310,7 @@ int main(int argc, char **argv)
 
 	open_standard();
 	signal(SIGPIPE, SIG_IGN);
-	at = read_options(&options, argc, argv, "cj");
+	at = read_options(&options, argc, argv, "Cj");
 	if (at < 0)
 		return at == -2 ? STATUS_OK : STATUS_USAGE;
 	if (at == argc) {

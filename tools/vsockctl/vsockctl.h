@@ -27,6 +27,9 @@ enum status {
 /** Longest uds-path: the name of a port has to fit behind it. */
 #define MAX_UDS_PATH 96u
 
+/** Most --port options of one command line. */
+#define MAX_PORTS 16u
+
 /** The options, wherever they stood on the command line. */
 struct options {
 	const char *control; /* path of the control socket, never NULL */
@@ -37,6 +40,11 @@ struct options {
 	size_t n_uds;
 	uint32_t limit;    /* rows; 0: as many as there are */
 	uint32_t interval; /* seconds between two pictures of top */
+	const char *write; /* file of capture, "-" for standard output */
+	uint32_t ports[MAX_PORTS];
+	uint32_t n_ports;
+	uint32_t snaplen; /* 0: all bytes */
+	uint32_t count;   /* packets; 0: no end */
 	bool json;
 	bool off;
 	bool no_ack; /* of the VMs of --uds */
@@ -76,5 +84,6 @@ int cmd_reload(const struct options *options, int argc, char **argv);
 int cmd_log_level(const struct options *options, int argc, char **argv);
 int cmd_drain(const struct options *options, int argc, char **argv);
 int cmd_events(const struct options *options, int argc, char **argv);
+int cmd_capture(const struct options *options, int argc, char **argv);
 
 #endif
