@@ -4,7 +4,7 @@
 Environment:
   VDV_BIN      the daemon under test (default: build/vhost-device-vsock)
   VDV_SUITES   Debian suites to take QEMU and kernel from, by commas
-               (default: bookworm,bookworm-backports; also trixie-backports)
+               (default: bookworm,bookworm-backports; also trixie-backports, bullseye)
   VDV_ACCEL    tcg or kvm (default: kvm if a guest really boots with it)
   VDV_KEEP     when set, logs are kept even if all passes
 """

@@ -59,12 +59,7 @@ class Guest:
         self.workdir.mkdir(parents=True, exist_ok=True)
         for stale in self.workdir.glob("*.sock"):
             stale.unlink()
-        accel = self.accel or accelerator(self.pair)
-        command = qemu.machine_args(self.pair, accel, self.memory, self.smp)
-        command += qemu.console_args(self.workdir)
-        if self.vhost_socket:
-            command += qemu.vsock_args(self.pair, self.vhost_socket, self.device)
-        command += self.extra
+        command = self.command()
         (self.workdir / "command").write_text(" ".join(command) + "\n")
         with open(self.workdir / "qemu.log", "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
@@ -72,6 +67,15 @@ class Guest:
         self._wait_socket("agent.sock")
         self.agent = Agent(self.workdir / "agent.sock")
         return self
+
+    def command(self):
+        """Return the command line of QEMU."""
+        accel = self.accel or accelerator(self.pair)
+        command = qemu.machine_args(self.pair, accel, self.memory, self.smp)
+        command += qemu.console_args(self.workdir)
+        if self.vhost_socket:
+            command += qemu.vsock_args(self.pair, self.vhost_socket, self.device)
+        return command + self.extra
 
     def _wait_socket(self, name, timeout=20):
         def ready():
