@@ -215,8 +215,8 @@ static struct inbox_flow *enter(struct device *device, struct device *peer, cons
 {
 	struct inbox_flow *flow = NULL;
 
-	if (pkt->op == VSOCK_OP_REQUEST &&
-	    (device->draining || !device_may_connect(device) || !open_own_flow(device, peer, pkt))) {
+	if (pkt->op == VSOCK_OP_REQUEST && (device->draining || !device_may_connect(device) ||
+					    !open_own_flow(device, peer, pkt))) {
 		*why = device->draining ? CONN_END_DRAINING : CONN_END_LIMIT;
 		return NULL;
 	}
