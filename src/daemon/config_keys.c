@@ -182,8 +182,8 @@ static const struct config_key keys[KEY_COUNT] = {
 		.name = "fd", .arg = "N", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
 		.what = "a descriptor", .min = CONFIG_MIN_FD, .max = CONFIG_MAX_FD,
 		.set = set_number, VM_FIELD(fd),
-		.help = "Instead of socket: the VMM's Unix socket as a descriptor of the parent,\n"
-			"listening or connected.",
+		.help = "Instead of socket: the VMM's Unix socket as a descriptor of the\n"
+			"parent, listening or connected.",
 	},
 	[KEY_UDS_PATH] = {
 		.name = "uds-path", .arg = "PATH", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
