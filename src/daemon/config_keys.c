@@ -255,7 +255,7 @@ static const struct config_key keys[KEY_COUNT] = {
 	},
 	[KEY_ACK] = {
 		.name = "ack", .arg = "SWITCH", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
-		.what = "on or off", .set = config_set_switch, VM_FIELD(ack), .preset_text = "on",
+		.what = "on or off", .set = config_set_off, VM_FIELD(no_ack), .preset_text = "on",
 		.help = "Whether CONNECT is answered by OK: off for programs that take the\n"
 			"answer for data.",
 	},

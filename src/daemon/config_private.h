@@ -213,7 +213,6 @@ void config_print_help(FILE *out);
 
 /* config_values.c: parsers of values, as config_key.set */
 int config_set_rate(const struct config_key *key, void *field, const char *text) must_use;
-int config_set_switch(const struct config_key *key, void *field, const char *text) must_use;
 
 /* config_security.c: parsers of values, as config_key.set */
 int config_set_sandbox(const struct config_key *key, void *field, const char *text) must_use;
