@@ -124,25 +124,6 @@ static int add_port(const struct config_key *key, void *field, const char *text)
 	return 0;
 }
 
-static int add_group(maybe_unused const struct config_key *key, void *field, const char *text)
-{
-	struct vm_config *vm = field;
-	char **grown = NULL;
-	char *copy = NULL;
-
-	if (*text == '\0' || vm->group_count >= CONFIG_MAX_LIST)
-		return -EINVAL;
-	grown = reallocarray(vm->groups, vm->group_count + 1, sizeof(*grown));
-	if (!grown)
-		return -ENOMEM;
-	vm->groups = grown;
-	copy = strdup(text);
-	if (!copy)
-		return -ENOMEM;
-	grown[vm->group_count++] = copy;
-	return 0;
-}
-
 static int set_level(maybe_unused const struct config_key *key, void *field, const char *text)
 {
 	return log_level_parse(text, field);
@@ -223,7 +204,7 @@ static const struct config_key keys[KEY_COUNT] = {
 	[KEY_GROUPS] = {
 		.name = "groups", .arg = "NAMES", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
 		.what = "up to " STRING(CONFIG_MAX_LIST) " names joined by '+', none of them empty",
-		.preset_text = CONFIG_DEFAULT_GROUP, .set = add_group, VM_LIST,
+		.preset_text = CONFIG_DEFAULT_GROUP, .set = config_add_group, VM_LIST,
 		.help = "Groups the guest belongs to, joined by '+'; guests that share one\n"
 			"reach each other.",
 	},
