@@ -59,7 +59,6 @@ int config_add_vm(struct config_draft *draft, struct vm_draft **vm)
 		.vm.max_connections = CONFIG_MAX_CONNECTIONS,
 		.vm.max_half_open = CONFIG_DEFAULT_MAX_HALF_OPEN,
 		.vm.max_buffered = CONFIG_DEFAULT_MAX_BUFFERED,
-		.vm.ack = true,
 	};
 	*vm = grown;
 	return 0;

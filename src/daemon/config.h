@@ -70,7 +70,7 @@ struct vm_config {
 	uint32_t max_half_open; /* of these, from each side */
 	uint32_t max_buffered;  /* bytes of the guest that nobody has taken yet */
 	bool no_mem_slots;      /* memory comes in one table, told again at each start */
-	bool ack;               /* an OK line answers CONNECT */
+	bool no_ack;            /* no OK line answers CONNECT */
 	uint32_t tx_rate;       /* bytes a second from the guest; 0: no limit */
 	uint32_t rx_rate;       /* to the guest */
 	uint32_t conn_rate;     /* connections a second */

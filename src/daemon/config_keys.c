@@ -124,25 +124,6 @@ static int add_port(const struct config_key *key, void *field, const char *text)
 	return 0;
 }
 
-static int add_group(maybe_unused const struct config_key *key, void *field, const char *text)
-{
-	struct vm_config *vm = field;
-	char **grown = NULL;
-	char *copy = NULL;
-
-	if (*text == '\0' || vm->group_count >= CONFIG_MAX_LIST)
-		return -EINVAL;
-	grown = reallocarray(vm->groups, vm->group_count + 1, sizeof(*grown));
-	if (!grown)
-		return -ENOMEM;
-	vm->groups = grown;
-	copy = strdup(text);
-	if (!copy)
-		return -ENOMEM;
-	grown[vm->group_count++] = copy;
-	return 0;
-}
-
 static int set_level(maybe_unused const struct config_key *key, void *field, const char *text)
 {
 	return log_level_parse(text, field);
@@ -182,8 +163,8 @@ static const struct config_key keys[KEY_COUNT] = {
 		.name = "fd", .arg = "N", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
 		.what = "a descriptor", .min = CONFIG_MIN_FD, .max = CONFIG_MAX_FD,
 		.set = set_number, VM_FIELD(fd),
-		.help = "Instead of socket: the VMM's Unix socket as a descriptor of the parent,\n"
-			"listening or connected.",
+		.help = "Instead of socket: the VMM's Unix socket as a descriptor of the\n"
+			"parent, listening or connected.",
 	},
 	[KEY_UDS_PATH] = {
 		.name = "uds-path", .arg = "PATH", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
@@ -223,7 +204,7 @@ static const struct config_key keys[KEY_COUNT] = {
 	[KEY_GROUPS] = {
 		.name = "groups", .arg = "NAMES", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
 		.what = "up to " STRING(CONFIG_MAX_LIST) " names joined by '+', none of them empty",
-		.preset_text = CONFIG_DEFAULT_GROUP, .set = add_group, VM_LIST,
+		.preset_text = CONFIG_DEFAULT_GROUP, .set = config_add_group, VM_LIST,
 		.help = "Groups the guest belongs to, joined by '+'; guests that share one\n"
 			"reach each other.",
 	},
@@ -255,7 +236,7 @@ static const struct config_key keys[KEY_COUNT] = {
 	},
 	[KEY_ACK] = {
 		.name = "ack", .arg = "SWITCH", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
-		.what = "on or off", .set = config_set_switch, VM_FIELD(ack), .preset_text = "on",
+		.what = "on or off", .set = config_set_off, VM_FIELD(no_ack), .preset_text = "on",
 		.help = "Whether CONNECT is answered by OK: off for programs that take the\n"
 			"answer for data.",
 	},

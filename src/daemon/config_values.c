@@ -1,20 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * config_values.c - parsers of values that are neither plain numbers nor paths.
+ * config_values.c - parsers of names and of numbers with a suffix.
  * Makes no system call.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/config_private.h"
-
-int config_set_switch(maybe_unused const struct config_key *key, void *field, const char *text)
-{
-	if (strcmp(text, "on") != 0 && strcmp(text, "off") != 0)
-		return -EINVAL;
-	*(bool *)field = strcmp(text, "on") == 0;
-	return 0;
-}
 
 /* What stands behind the digits: nothing or one of K, M, G. Return: its power of two, or -1. */
 static int suffix_shift(const char *suffix)
@@ -44,5 +37,24 @@ int config_set_rate(const struct config_key *key, void *field, const char *text)
 	if (value > key->max || (value != 0 && value < key->min))
 		return -EINVAL;
 	*(uint32_t *)field = (uint32_t)value;
+	return 0;
+}
+
+int config_add_group(maybe_unused const struct config_key *key, void *field, const char *text)
+{
+	struct vm_config *vm = field;
+	char **grown = NULL;
+	char *copy = NULL;
+
+	if (*text == '\0' || vm->group_count >= CONFIG_MAX_LIST)
+		return -EINVAL;
+	grown = reallocarray(vm->groups, vm->group_count + 1, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	vm->groups = grown;
+	copy = strdup(text);
+	if (!copy)
+		return -ENOMEM;
+	grown[vm->group_count++] = copy;
 	return 0;
 }

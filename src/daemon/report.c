@@ -56,7 +56,7 @@ json_t *report_vm(const struct vm_config *config, const struct vm_info *info, un
 	return json_pack("{s:I, s:o, s:o?, s:b, s:o?, s:o, s:s, s:b, s:I, s:i}", "cid",
 			 (json_int_t)info->cid, "socket", socket_text(config), "uds_path",
 			 config->uds_path != NULL ? report_text(config->uds_path) : NULL, "ack",
-			 (int)config->ack, "forward_cid",
+			 (int)!config->no_ack, "forward_cid",
 			 config->forward_cid != 0 ? json_integer(config->forward_cid) : NULL,
 			 "groups", texts(config->groups, config->group_count), "state",
 			 state_names[info->state], "draining", (int)info->draining, "connections",

@@ -305,7 +305,7 @@ static int open_sockets(struct vm *vm, char *why)
 		.device = &vm->device,
 		.tag = vm->tag,
 		.uds_path = vm->config->uds_path,
-		.silent = !vm->config->ack,
+		.silent = vm->config->no_ack,
 		.forward_cid = vm->config->forward_cid,
 		.forward_listen = vm->config->forward_listen,
 		.forward_listen_count = vm->config->forward_listen_count,

@@ -91,6 +91,7 @@ void vm_close_front_end(struct vm *vm);
 
 /** Say why listening failed, in VM_WHY_BYTES. */
 void vm_explain(char *why, const char *what, int err);
+
 /** As device_env.schedule. */
 void vm_schedule(void *ctx);
 

@@ -176,9 +176,9 @@ static void test_copies_are_the_same(void **state)
 	assert_true(config_same_groups(b, copy));
 	assert_ptr_not_equal(b->socket, copy->socket);
 	assert_false(config_same_vm(a, b));
-	copy->ack = false;
+	copy->no_ack = true;
 	assert_false(config_same_vm(b, copy));
-	copy->ack = true;
+	copy->no_ack = false;
 	copy->forward_listen[1].port = 8;
 	assert_false(config_same_vm(b, copy));
 	config_free_vm(copy);

@@ -53,7 +53,7 @@ static void test_limits(void **state)
 	assert_int_equal(outcome.config.vms[0].max_connections, 9);
 	assert_int_equal(outcome.config.vms[0].max_half_open, 8);
 	assert_int_equal(outcome.config.vms[0].max_buffered, 262144);
-	assert_false(outcome.config.vms[0].ack);
+	assert_true(outcome.config.vms[0].no_ack);
 	assert_int_equal(outcome.config.vms[0].tx_rate, 100u << 20);
 	assert_int_equal(outcome.config.vms[0].rx_rate, 65536);
 	assert_int_equal(outcome.config.vms[0].conn_rate, 50);
@@ -71,7 +71,7 @@ static void test_default_limits(void **state)
 	assert_int_equal(outcome.config.vms[0].max_connections, 65536);
 	assert_int_equal(outcome.config.vms[0].max_half_open, 4096);
 	assert_int_equal(outcome.config.vms[0].max_buffered, 256u << 20);
-	assert_true(outcome.config.vms[0].ack);
+	assert_false(outcome.config.vms[0].no_ack);
 	release(&outcome);
 }
 
