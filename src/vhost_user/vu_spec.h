@@ -101,5 +101,11 @@ enum vu_request {
 #define VU_PROTOCOL_F_CONFIG_BIT 9
 #define VU_PROTOCOL_F_RESET_DEVICE_BIT 13
 #define VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS_BIT 15
+#define VU_PROTOCOL_F_STATUS_BIT 16
+
+/* SET_STATUS, GET_STATUS: virtio 1.3, "Device Status Field" */
+#define VU_STATUS_MASK 0xffu
+#define VU_STATUS_FEATURES_OK 0x08u
+#define VU_STATUS_NEEDS_RESET 0x40u
 
 #endif

@@ -53,6 +53,8 @@ RESET_DEVICE = 34
 GET_MAX_MEM_SLOTS = 36
 ADD_MEM_REG = 37
 REM_MEM_REG = 38
+SET_STATUS = 39
+GET_STATUS = 40
 
 F_STREAM = 1 << 0
 F_SEQPACKET = 1 << 1
@@ -73,6 +75,7 @@ P_REPLY_ACK = 1 << 3
 P_CONFIG = 1 << 9
 P_RESET_DEVICE = 1 << 13
 P_CONFIGURE_MEM_SLOTS = 1 << 15
+P_STATUS = 1 << 16
 
 
 class Closed(Exception):
@@ -280,6 +283,12 @@ class FrontEnd:
 
     def reset_device(self, **kw):
         return self.tell(RESET_DEVICE, **kw)
+
+    def set_status(self, status, **kw):
+        return self.tell(SET_STATUS, U64.pack(status), **kw)
+
+    def get_status(self):
+        return U64.unpack(self.ask(GET_STATUS))[0]
 
     def get_max_mem_slots(self):
         return U64.unpack(self.ask(GET_MAX_MEM_SLOTS))[0]
