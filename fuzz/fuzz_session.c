@@ -198,6 +198,21 @@ static void add_addresses(struct message *m, uint8_t ring, uint8_t place)
 	add_u64(m, (uint64_t)place << 12);
 }
 
+/* In the guest's memory: nobody has another file. */
+static void add_log(const struct rig *r, struct message *m, uint8_t a, uint8_t b)
+{
+	add_u64(m, (uint64_t)a << (b & 7));
+	add_u64(m, (uint64_t)(b >> 3) << 10);
+	add_fd(r, m, 0);
+}
+
+static void add_base(struct message *m, uint8_t a, uint8_t b)
+{
+	uint64_t base = a & FOR_PACKED ? 0x80008000 | b * 0x10001u : b;
+
+	add_u64(m, a % VU_MAX_RINGS | base << 32);
+}
+
 /* A payload that is about right for its request. */
 static void make_sense(const struct rig *r, struct message *m, uint32_t request, uint8_t a,
 		       uint8_t b)
@@ -234,11 +249,7 @@ static void make_sense(const struct rig *r, struct message *m, uint32_t request,
 			add_u64(m, a % VU_MAX_RINGS | (uint64_t)1 << (32 + b % 10));
 		break;
 	case VU_SET_VRING_BASE:
-		if (a & FOR_PACKED) {
-			add_u64(m, a % VU_MAX_RINGS | (uint64_t)(0x80008000 | b * 0x10001u) << 32);
-			break;
-		}
-		add_u64(m, a % VU_MAX_RINGS | (uint64_t)b << 32);
+		add_base(m, a, b);
 		break;
 	case VU_GET_VRING_BASE:
 	case VU_SET_VRING_ENABLE:
@@ -252,10 +263,8 @@ static void make_sense(const struct rig *r, struct message *m, uint32_t request,
 	case VU_SET_PROTOCOL_FEATURES:
 		add_u64(m, a & 1 ? 0x8209 : 0);
 		break;
-	case VU_SET_LOG_BASE: /* in the guest's memory: nobody has another file */
-		add_u64(m, (uint64_t)a << (b & 7));
-		add_u64(m, (uint64_t)(b >> 3) << 10);
-		add_fd(r, m, 0);
+	case VU_SET_LOG_BASE:
+		add_log(r, m, a, b);
 		break;
 	case VU_SET_LOG_FD:
 		add_fd(r, m, 1);

@@ -32,6 +32,9 @@
 
 #define VU_REASON_BYTES 160u
 
+/** Where a driver is told things; it says nothing about whether the driver is new. */
+#define VU_EVENT_RING 2u
+
 /** What SET_VRING_ENABLE said last. */
 enum vu_enable {
 	VU_ENABLE_UNSAID, /* then enabled unless bit 30 was acknowledged */
@@ -75,6 +78,7 @@ struct vu_session {
 	uint64_t status;
 	bool features_set; /* SET_FEATURES came; no ring runs before it */
 	bool spoken;       /* a complete message came */
+	bool continued;    /* vu_session_take_continued() */
 	bool over;         /* closed() was called or is about to be */
 
 	int fd;

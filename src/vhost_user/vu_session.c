@@ -331,6 +331,14 @@ void vu_session_ring_error(struct vu_session *session, unsigned int index)
 		loop_signal(session->loop, fd);
 }
 
+bool vu_session_take_continued(struct vu_session *session)
+{
+	bool continued = session->continued;
+
+	session->continued = false;
+	return continued;
+}
+
 bool vu_session_has_spoken(const struct vu_session *session)
 {
 	return session->spoken;
