@@ -24,13 +24,16 @@ static void schedule(struct vm *vm)
 
 static void give_rx(struct vm *vm)
 {
+	struct vring *rx;
+
 	loop_disarm(vm->loop, &vm->event_wait);
 	vm->event.state = RESET_EVENT_NONE;
 	if (vm->session == NULL || !vu_session_ring_ready(vm->session, VSOCK_RING_RX))
 		return;
-	if (vm->device.rx == NULL)
-		device_set_rx(&vm->device, vu_session_ring(vm->session, VSOCK_RING_RX));
-	if (vm->device.tx != NULL)
+	rx = vu_session_ring(vm->session, VSOCK_RING_RX);
+	if (vm->device.rx == NULL && !rx->broken)
+		device_set_rx(&vm->device, rx);
+	if (vm->device.rx != NULL && vm->device.tx != NULL)
 		vm_went_up(vm);
 }
 

@@ -31,7 +31,7 @@
 	(bit64(VU_PROTOCOL_F_MQ_BIT) | bit64(VU_PROTOCOL_F_LOG_SHMFD_BIT) |                     \
 	 bit64(VU_PROTOCOL_F_REPLY_ACK_BIT) | bit64(VU_PROTOCOL_F_CONFIG_BIT) |                 \
 	 bit64(VU_PROTOCOL_F_RESET_DEVICE_BIT) | bit64(VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS_BIT) | \
-	 bit64(VU_PROTOCOL_F_STATUS_BIT))
+	 bit64(VU_PROTOCOL_F_STATUS_BIT) | bit64(VU_PROTOCOL_F_DEVICE_STATE_BIT))
 
 static uint64_t vu_protocol_offered(const struct vu_session *session)
 {
@@ -53,7 +53,7 @@ static uint64_t vu_offered(const struct vu_session *session)
 /* NOTIFICATION_DATA is between driver and VMM: the notification's data does not
  * get here. Some front-ends pass it on when they offer it by themselves; if we
  * offered it, drivers would write what a VMM's ioeventfd does not match. */
-static uint64_t vu_acceptable(const struct vu_session *session)
+uint64_t vu_acceptable(const struct vu_session *session)
 {
 	return vu_offered(session) | bit64(VIRTIO_F_NOTIFICATION_DATA_BIT);
 }
@@ -293,8 +293,7 @@ static enum vu_outcome vu_set_vring_addr(struct vu_session *session, const struc
 	return VU_DONE;
 }
 
-/* Another driver than the one that used the rings so far. */
-static void vu_new_driver(struct vu_session *session)
+void vu_new_driver(struct vu_session *session)
 {
 	vu_rings_pause(session);
 	for (unsigned int i = 0; i < VU_MAX_RINGS; i++)
@@ -467,6 +466,8 @@ static enum vu_outcome (*const vu_handlers[VU_REQUEST_COUNT])(struct vu_session 
 	[VU_REM_MEM_REG] = vu_rem_mem_reg,
 	[VU_SET_STATUS] = vu_set_status,
 	[VU_GET_STATUS] = vu_get_status,
+	[VU_SET_DEVICE_STATE_FD] = vu_set_device_state_fd,
+	[VU_CHECK_DEVICE_STATE] = vu_check_device_state,
 };
 
 enum vu_outcome vu_handle(struct vu_session *session, const struct vu_msg *msg)

@@ -102,6 +102,7 @@ enum vu_request {
 #define VU_PROTOCOL_F_RESET_DEVICE_BIT 13
 #define VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS_BIT 15
 #define VU_PROTOCOL_F_STATUS_BIT 16
+#define VU_PROTOCOL_F_DEVICE_STATE_BIT 19
 
 /* SET_STATUS, GET_STATUS: virtio 1.3, "Device Status Field" */
 #define VU_STATUS_MASK 0xffu

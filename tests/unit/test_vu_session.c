@@ -11,9 +11,9 @@ static void test_answers(void **state)
 
 	assert_int_equal(rig_get(rig, VU_GET_FEATURES),
 			 F_OFFERED | F_PACKED | F_PROTOCOL | F_LOG_ALL);
-	assert_int_equal(rig_get(rig, VU_GET_PROTOCOL_FEATURES), bit64(0) | bit64(1) | bit64(3) |
-									 bit64(9) | bit64(13) |
-									 bit64(15) | bit64(16));
+	assert_int_equal(rig_get(rig, VU_GET_PROTOCOL_FEATURES),
+			 bit64(0) | bit64(1) | bit64(3) | bit64(9) | bit64(13) | bit64(15) |
+				 bit64(16) | bit64(19));
 	assert_int_equal(rig_get(rig, VU_GET_QUEUE_NUM), 3);
 	assert_int_equal(rig_get(rig, VU_GET_MAX_MEM_SLOTS), 509);
 	assert_int_equal(rig_get(rig, VU_GET_STATUS), 0);
