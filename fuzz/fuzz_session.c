@@ -13,6 +13,7 @@
  * ring_ready() and ring_stopping(), none when the device is reset or the session
  * closed - and that no descriptor is left.
  */
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -198,17 +199,49 @@ static void add_addresses(struct message *m, uint8_t ring, uint8_t place)
 	add_u64(m, (uint64_t)place << 12);
 }
 
+static void add_table(const struct rig *r, struct message *m, uint8_t a, uint8_t b)
+{
+	add_u64(m, 1u + (b & 1));
+	for (uint8_t i = 0; i <= (b & 1); i++) {
+		add_region(m, (uint8_t)(a + i * b));
+		add_fd(r, m, 0);
+	}
+}
+
+/* In the guest's memory: nobody has another file. */
+static void add_log(const struct rig *r, struct message *m, uint8_t a, uint8_t b)
+{
+	add_u64(m, (uint64_t)a << (b & 7));
+	add_u64(m, (uint64_t)(b >> 3) << 10);
+	add_fd(r, m, 0);
+}
+
+/* What the front-end "writes" into the channel comes before its end is passed on. */
+static void add_state(const struct rig *r, struct message *m, uint8_t a, uint8_t b)
+{
+	uint8_t bytes[40] = "VDVSTATE\1\0\0\0\1";
+
+	bytes[b % sizeof(bytes)] ^= a & 0x3e;
+	if (a & 1)
+		(void)!write(r->fds[3], bytes, a & 64 ? sizeof(bytes) : 32);
+	add_u64(m, a & 1);
+	add_fd(r, m, a & 1 ? 2 : 3);
+}
+
+static void add_base(struct message *m, uint8_t a, uint8_t b)
+{
+	uint64_t base = a & FOR_PACKED ? 0x80008000 | b * 0x10001u : b;
+
+	add_u64(m, a % VU_MAX_RINGS | base << 32);
+}
+
 /* A payload that is about right for its request. */
 static void make_sense(const struct rig *r, struct message *m, uint32_t request, uint8_t a,
 		       uint8_t b)
 {
 	switch (request) {
 	case VU_SET_MEM_TABLE:
-		add_u64(m, 1u + (b & 1));
-		for (uint8_t i = 0; i <= (b & 1); i++) {
-			add_region(m, (uint8_t)(a + i * b));
-			add_fd(r, m, 0);
-		}
+		add_table(r, m, a, b);
 		break;
 	case VU_ADD_MEM_REG:
 	case VU_REM_MEM_REG:
@@ -228,17 +261,14 @@ static void make_sense(const struct rig *r, struct message *m, uint32_t request,
 			add_fd(r, m, 1 + (b >> 1) % 7 / 5);
 		break;
 	case VU_SET_VRING_NUM:
-		if (a & FOR_PACKED)
-			add_u64(m, a % VU_MAX_RINGS | (uint64_t)b << 32);
-		else
-			add_u64(m, a % VU_MAX_RINGS | (uint64_t)1 << (32 + b % 10));
+		add_u64(m, a % VU_MAX_RINGS | (a & FOR_PACKED ? (uint64_t)b << 32
+							      : (uint64_t)1 << (32 + b % 10)));
+		break;
+	case VU_SET_DEVICE_STATE_FD:
+		add_state(r, m, a, b);
 		break;
 	case VU_SET_VRING_BASE:
-		if (a & FOR_PACKED) {
-			add_u64(m, a % VU_MAX_RINGS | (uint64_t)(0x80008000 | b * 0x10001u) << 32);
-			break;
-		}
-		add_u64(m, a % VU_MAX_RINGS | (uint64_t)b << 32);
+		add_base(m, a, b);
 		break;
 	case VU_GET_VRING_BASE:
 	case VU_SET_VRING_ENABLE:
@@ -252,10 +282,8 @@ static void make_sense(const struct rig *r, struct message *m, uint32_t request,
 	case VU_SET_PROTOCOL_FEATURES:
 		add_u64(m, a & 1 ? 0x8209 : 0);
 		break;
-	case VU_SET_LOG_BASE: /* in the guest's memory: nobody has another file */
-		add_u64(m, (uint64_t)a << (b & 7));
-		add_u64(m, (uint64_t)(b >> 3) << 10);
-		add_fd(r, m, 0);
+	case VU_SET_LOG_BASE:
+		add_log(r, m, a, b);
 		break;
 	case VU_SET_LOG_FD:
 		add_fd(r, m, 1);
@@ -370,7 +398,7 @@ static void rig_init(struct rig *r)
 	r->fds[0] = memfd_create("guest", MFD_CLOEXEC);
 	check(r->fds[0] >= 0 && ftruncate(r->fds[0], MEMORY_BYTES) == 0);
 	r->fds[1] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	check(r->fds[1] >= 0 && pipe(r->fds + 2) == 0);
+	check(r->fds[1] >= 0 && pipe2(r->fds + 2, O_NONBLOCK) == 0);
 	r->session = vu_session_new(r->loop, pair[1], &ops, r, "vm");
 	check(r->session);
 }

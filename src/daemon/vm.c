@@ -172,12 +172,9 @@ static void ring_ready(void *ctx, unsigned int index)
 
 	log_debug(vm->tag, "ring %u runs", index);
 	device_set_features(&vm->device, vu_session_features(vm->session));
-	if (index == VSOCK_RING_RX)
-		device_set_rx(&vm->device, vu_session_ring(vm->session, index));
-	else if (index == VSOCK_RING_TX)
+	if (index == VSOCK_RING_TX)
 		device_set_tx(&vm->device, vu_session_ring(vm->session, index));
-	if (vm->device.rx != NULL && vm->device.tx != NULL)
-		vm_went_up(vm);
+	vm_event_ring_ready(vm, index);
 }
 
 static void ring_stopping(void *ctx, unsigned int index)
@@ -189,6 +186,7 @@ static void ring_stopping(void *ctx, unsigned int index)
 		device_set_rx(&vm->device, NULL);
 	else if (index == VSOCK_RING_TX)
 		device_set_tx(&vm->device, NULL);
+	vm_event_ring_stopping(vm, index);
 }
 
 static void ring_kicked(void *ctx, unsigned int index)
@@ -206,6 +204,7 @@ static void reset(struct vm *vm, const char *why)
 	const struct vm_table *table = vm_set_table(vm->set);
 
 	vm_went_down(vm, why);
+	vm_event_forget(vm);
 	device_reset(&vm->device);
 	for (size_t i = 0; i < table->count; i++) {
 		struct vm *other = table->vms[i];
@@ -256,6 +255,8 @@ static void run(struct loop_task *task)
 	struct vm *vm = container_of(task, struct vm, run);
 	bool more = device_run_tx(&vm->device);
 
+	if (unlikely(vm->event.state != RESET_EVENT_NONE))
+		vm_event_run(vm);
 	if (device_run_rx(&vm->device))
 		more = true;
 	if (vm->session != NULL)
@@ -355,6 +356,7 @@ static void set_up(struct vm *vm, const struct vm_params *params)
 	vm->host.uds_seqpacket.fd = -1;
 	vm->probe.on_expire = probe;
 	vm->pace.on_expire = vm_pace_over;
+	vm->event_wait.on_expire = vm_event_timeout;
 	vm->wake_up.deliver = on_wake_up;
 	vm->vu_ops = vu_ops_template;
 	vm->vu_ops.max_queue_size = vm->config->queue_size;

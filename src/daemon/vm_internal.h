@@ -17,6 +17,7 @@
 #include "host/unix_listener.h"
 #include "vhost_user/vu_session.h"
 #include "vsock/device.h"
+#include "vsock/reset_event.h"
 
 /** Where front-ends come from. */
 struct vm_front {
@@ -45,7 +46,10 @@ struct vm {
 	struct vu_session *session; /* NULL: no front-end */
 	struct vm_front front;
 	struct timer probe;
-	struct timer pace;         /* brings back what a rate holds back */
+	struct timer pace;        /* brings back what a rate holds back */
+	struct reset_event event; /* vm_event.c: RX is held back while it is not NONE */
+	struct timer event_wait;
+	bool event_late;           /* the second wait has begun */
 	struct loop_msg wake_up;   /* from a sibling's owner */
 	bool woken;                /* it is on its way; under the lock */
 	bool up;                   /* subscribers were told so, or would have been */
@@ -107,6 +111,26 @@ void vm_pace_over(struct timer *timer);
 /** Of its configuration, for its device. */
 struct device_rates vm_rates(const struct vm_config *config) must_use;
 uint32_t vm_half_open_bound(const struct vm *vm, const struct vm_config *config) must_use;
+
+/* vm_event.c: a guest whose connections are not known here; owner only */
+
+#define EVENT_QUEUE_WAIT_MS 200u /* for an event queue to be started */
+#define EVENT_ACK_WAIT_MS 2000u  /* for the driver to take the event, as long as a connect */
+
+/** Ring @index runs; gives the RX ring to the device, now or when the driver knows. */
+void vm_event_ring_ready(struct vm *vm, unsigned int index);
+
+/** Ring @index is about to stop. */
+void vm_event_ring_stopping(struct vm *vm, unsigned int index);
+
+/** Go on after a kick; while there is something to tell. */
+void vm_event_run(struct vm *vm);
+
+/** Another driver, or none: there is nothing to tell. */
+void vm_event_forget(struct vm *vm);
+
+/** The timer's. */
+void vm_event_timeout(struct timer *timer);
 
 /* vm_query.c: what subscribers are told, if there are any; owner only */
 

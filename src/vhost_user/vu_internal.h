@@ -32,11 +32,28 @@
 
 #define VU_REASON_BYTES 160u
 
+/** Where a driver is told things; it says nothing about whether the driver is new. */
+#define VU_EVENT_RING 2u
+
 /** What SET_VRING_ENABLE said last. */
 enum vu_enable {
 	VU_ENABLE_UNSAID, /* then enabled unless bit 30 was acknowledged */
 	VU_ENABLE_OFF,
 	VU_ENABLE_ON,
+};
+
+/** All that a state of the device has. */
+#define VU_SAVED_BYTES 32u
+
+/** A state on its way. */
+struct vu_state {
+	int fd; /* the channel that is being read, or -1 */
+	struct loop_source source;
+	uint8_t bytes[VU_SAVED_BYTES + 1]; /* one more tells that it is too long */
+	size_t have;
+	bool ended;   /* the front-end closed its end */
+	bool loading; /* and has not asked how it went */
+	bool saved;
 };
 
 /** One ring as the front-end describes it, and the running one. */
@@ -74,8 +91,10 @@ struct vu_session {
 	uint64_t protocol_features;
 	uint64_t status;
 	bool features_set; /* SET_FEATURES came; no ring runs before it */
-	bool spoken;       /* a complete message came */
-	bool over;         /* closed() was called or is about to be */
+	struct vu_state state;
+	bool spoken;    /* a complete message came */
+	bool continued; /* vu_session_take_continued() */
+	bool over;      /* closed() was called or is about to be */
 
 	int fd;
 	struct loop_source source;
@@ -115,6 +134,25 @@ enum vu_outcome vu_send(struct vu_session *session, const uint8_t *reply, size_t
 
 /** Carry out a parsed request; takes descriptors out of session->fds. */
 enum vu_outcome vu_handle(struct vu_session *session, const struct vu_msg *msg) must_use;
+
+/** Features that a driver may have acknowledged. */
+uint64_t vu_acceptable(const struct vu_session *session) must_use;
+
+/** Another driver than the one that used the rings so far. */
+void vu_new_driver(struct vu_session *session);
+
+/* vu_state.c */
+
+void vu_state_init(struct vu_session *session);
+
+/** Close the channel; legal without one. */
+void vu_state_fini(struct vu_session *session);
+
+/** The requests of this name, as in vu_handle(). */
+enum vu_outcome vu_set_device_state_fd(struct vu_session *session, const struct vu_msg *msg)
+	must_use;
+enum vu_outcome vu_check_device_state(struct vu_session *session, const struct vu_msg *msg)
+	must_use;
 
 /* vu_ring.c */
 

@@ -101,8 +101,8 @@ static const struct vu_row vu_rows[VU_REQUEST_COUNT] = {
 	VU_ROW(SET_STATUS, 8, 8, 0, 0, U64, ACK),
 	VU_ROW(GET_STATUS, 0, 0, 0, 0, EMPTY, OWN),
 	VU_UNUSED(GET_SHARED_OBJECT),
-	VU_UNUSED(SET_DEVICE_STATE_FD),
-	VU_UNUSED(CHECK_DEVICE_STATE),
+	VU_ROW(SET_DEVICE_STATE_FD, 8, 8, 1, 1, U64, OWN),
+	VU_ROW(CHECK_DEVICE_STATE, 0, 0, 0, 0, EMPTY, OWN),
 };
 
 static const char *const vu_verdict_texts[VU_VERDICT_COUNT] = {

@@ -27,10 +27,11 @@
 #include "virtio/ring_spec.h"
 
 /** All protocol features there are; front-ends acknowledge some of them. */
-#define VU_PROTOCOL_FEATURES                                                    \
-	(bit64(VU_PROTOCOL_F_MQ_BIT) | bit64(VU_PROTOCOL_F_LOG_SHMFD_BIT) |     \
-	 bit64(VU_PROTOCOL_F_REPLY_ACK_BIT) | bit64(VU_PROTOCOL_F_CONFIG_BIT) | \
-	 bit64(VU_PROTOCOL_F_RESET_DEVICE_BIT) | bit64(VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS_BIT))
+#define VU_PROTOCOL_FEATURES                                                                    \
+	(bit64(VU_PROTOCOL_F_MQ_BIT) | bit64(VU_PROTOCOL_F_LOG_SHMFD_BIT) |                     \
+	 bit64(VU_PROTOCOL_F_REPLY_ACK_BIT) | bit64(VU_PROTOCOL_F_CONFIG_BIT) |                 \
+	 bit64(VU_PROTOCOL_F_RESET_DEVICE_BIT) | bit64(VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS_BIT) | \
+	 bit64(VU_PROTOCOL_F_STATUS_BIT) | bit64(VU_PROTOCOL_F_DEVICE_STATE_BIT))
 
 static uint64_t vu_protocol_offered(const struct vu_session *session)
 {
@@ -52,7 +53,7 @@ static uint64_t vu_offered(const struct vu_session *session)
 /* NOTIFICATION_DATA is between driver and VMM: the notification's data does not
  * get here. Some front-ends pass it on when they offer it by themselves; if we
  * offered it, drivers would write what a VMM's ioeventfd does not match. */
-static uint64_t vu_acceptable(const struct vu_session *session)
+uint64_t vu_acceptable(const struct vu_session *session)
 {
 	return vu_offered(session) | bit64(VIRTIO_F_NOTIFICATION_DATA_BIT);
 }
@@ -292,8 +293,7 @@ static enum vu_outcome vu_set_vring_addr(struct vu_session *session, const struc
 	return VU_DONE;
 }
 
-/* Another driver than the one that used the rings so far. */
-static void vu_new_driver(struct vu_session *session)
+void vu_new_driver(struct vu_session *session)
 {
 	vu_rings_pause(session);
 	for (unsigned int i = 0; i < VU_MAX_RINGS; i++)
@@ -403,16 +403,38 @@ static enum vu_outcome vu_reset_device(struct vu_session *session, const struct 
 	return VU_DONE;
 }
 
-/* STATUS is not offered but harmless. 0 is no reset: QEMU sends it at each stop. */
+/* 0 is no reset: QEMU sends it at each stop, and continues afterwards with the same
+ * driver. Another one is told apart as above. */
 static enum vu_outcome vu_set_status(struct vu_session *session, const struct vu_msg *msg)
 {
-	session->status = msg->value;
+	uint64_t status = msg->value;
+
+	if ((status & ~(uint64_t)VU_STATUS_MASK) != 0)
+		return vu_refuse(session, "0x%" PRIx64 " is no status", status);
+	/* Features that were refused or never named are not agreed upon. */
+	if (!session->features_set)
+		status &= ~(uint64_t)VU_STATUS_FEATURES_OK;
+	session->status = status & ~(uint64_t)VU_STATUS_NEEDS_RESET;
 	return VU_DONE;
+}
+
+/* Whether the driver broke a ring: it stands still until the device is reset. */
+static bool vu_needs_reset(struct vu_session *session)
+{
+	bool broken = false;
+
+	session->ops->lock(session->ctx);
+	for (unsigned int i = 0; i < VU_MAX_RINGS; i++)
+		broken |= session->rings[i].vring.broken;
+	session->ops->unlock(session->ctx);
+	return broken;
 }
 
 static enum vu_outcome vu_get_status(struct vu_session *session, const struct vu_msg *msg)
 {
-	return vu_answer_u64(session, msg, session->status);
+	uint64_t needs = vu_needs_reset(session) ? VU_STATUS_NEEDS_RESET : 0;
+
+	return vu_answer_u64(session, msg, session->status | needs);
 }
 
 /* One per request that vu_msg.c lets through. */
@@ -444,6 +466,8 @@ static enum vu_outcome (*const vu_handlers[VU_REQUEST_COUNT])(struct vu_session 
 	[VU_REM_MEM_REG] = vu_rem_mem_reg,
 	[VU_SET_STATUS] = vu_set_status,
 	[VU_GET_STATUS] = vu_get_status,
+	[VU_SET_DEVICE_STATE_FD] = vu_set_device_state_fd,
+	[VU_CHECK_DEVICE_STATE] = vu_check_device_state,
 };
 
 enum vu_outcome vu_handle(struct vu_session *session, const struct vu_msg *msg)

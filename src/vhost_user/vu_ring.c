@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "vhost_user/vu_internal.h"
+#include "virtio/ring_spec.h"
 
 static void vu_ring_on_kick(struct loop_source *source, uint32_t events)
 {
@@ -75,6 +76,15 @@ static bool vu_ring_locate(const struct vu_ring *ring, struct vring_layout *layo
 	return vring_check_layout(ring->size, layout, features) == 0;
 }
 
+/* Whether no driver has ever used it. The upper half of a packed ring's position may
+ * be left out. */
+static bool vu_ring_is_at_start(const struct vu_ring *ring)
+{
+	if ((ring->session->features & bit64(VIRTIO_F_RING_PACKED_BIT)) == 0)
+		return ring->base == 0;
+	return (ring->base & UINT16_MAX) == VRING_PACKED_WRAP;
+}
+
 void vu_ring_settle(struct vu_ring *ring)
 {
 	struct vu_session *session = ring->session;
@@ -99,6 +109,8 @@ void vu_ring_settle(struct vu_ring *ring)
 			    ring->base, strerror(-ret));
 	if (ret < 0)
 		return;
+	if (!ring->ran && ring->index < VU_EVENT_RING && !vu_ring_is_at_start(ring))
+		session->continued = true;
 	ring->ran = true;
 	session->ops->ring_ready(session->ctx, ring->index);
 }

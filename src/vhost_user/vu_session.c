@@ -261,6 +261,7 @@ struct vu_session *vu_session_new(struct loop *loop, int fd, const struct vu_dev
 	session->tag = tag;
 	session->fd = fd;
 	session->log_fd = -1;
+	vu_state_init(session);
 	session->source.on_event = vu_on_socket;
 	session->source.fd = -1;
 	session->deadline.on_expire = vu_on_deadline;
@@ -287,6 +288,7 @@ void vu_session_free(struct vu_session *session)
 	for (unsigned int i = 0; i < VU_MAX_RINGS; i++)
 		vu_ring_fini(&session->rings[i]);
 	vu_log_fini(session);
+	vu_state_fini(session);
 	vu_mem_fini(&session->mem);
 	fd_close_all(session->fds, session->n_fds);
 	fd_close(&session->fd);
@@ -329,6 +331,14 @@ void vu_session_ring_error(struct vu_session *session, unsigned int index)
 
 	if (fd >= 0)
 		loop_signal(session->loop, fd);
+}
+
+bool vu_session_take_continued(struct vu_session *session)
+{
+	bool continued = session->continued;
+
+	session->continued = false;
+	return continued;
 }
 
 bool vu_session_has_spoken(const struct vu_session *session)

@@ -100,6 +100,14 @@ void vu_session_notify(struct vu_session *session, unsigned int index);
 /** Signal that ring @index is broken (its error descriptor, if one was set). */
 void vu_session_ring_error(struct vu_session *session, unsigned int index);
 
+/**
+ * vu_session_take_continued() - Whether a driver came that was in use before
+ *
+ * That is: ring 0 or 1 was started for the first time since the session or a new
+ * driver began, and not at its beginning. True once.
+ */
+bool vu_session_take_continued(struct vu_session *session) must_use;
+
 /** Whether the front-end has sent at least one complete message. */
 bool vu_session_has_spoken(const struct vu_session *session) must_use;
 

@@ -60,4 +60,8 @@ enum vsock_op {
 #define VSOCK_RING_TX 1u
 #define VSOCK_RING_EVENT 2u
 
+/* "Device Events": le32 id */
+#define VSOCK_EVENT_BYTES 4u
+#define VSOCK_EVENT_TRANSPORT_RESET 0u
+
 #endif

@@ -53,6 +53,10 @@ RESET_DEVICE = 34
 GET_MAX_MEM_SLOTS = 36
 ADD_MEM_REG = 37
 REM_MEM_REG = 38
+SET_STATUS = 39
+GET_STATUS = 40
+SET_DEVICE_STATE_FD = 42
+CHECK_DEVICE_STATE = 43
 
 F_STREAM = 1 << 0
 F_SEQPACKET = 1 << 1
@@ -73,6 +77,8 @@ P_REPLY_ACK = 1 << 3
 P_CONFIG = 1 << 9
 P_RESET_DEVICE = 1 << 13
 P_CONFIGURE_MEM_SLOTS = 1 << 15
+P_STATUS = 1 << 16
+P_DEVICE_STATE = 1 << 19
 
 
 class Closed(Exception):
@@ -280,6 +286,43 @@ class FrontEnd:
 
     def reset_device(self, **kw):
         return self.tell(RESET_DEVICE, **kw)
+
+    def set_status(self, status, **kw):
+        return self.tell(SET_STATUS, U64.pack(status), **kw)
+
+    def get_status(self):
+        return U64.unpack(self.ask(GET_STATUS))[0]
+
+    def set_device_state_fd(self, fd, load, phase=0):
+        payload = struct.pack("<II", int(load), phase)
+        value = U64.unpack(self.ask(SET_DEVICE_STATE_FD, payload, [fd]))[0]
+        assert value & NOFD, "a descriptor was announced"
+        if value & 0xFF:
+            raise Nack(f"SET_DEVICE_STATE_FD: {value:#x}")
+
+    def check_device_state(self):
+        return U64.unpack(self.ask(CHECK_DEVICE_STATE))[0]
+
+    def save_state(self):
+        ours, theirs = os.pipe()
+        self.set_device_state_fd(theirs, False)
+        os.close(theirs)
+        with open(ours, "rb") as channel:
+            data = channel.read()
+        assert self.check_device_state() == 0
+        return data
+
+    def load_state(self, data):
+        """Returns what CHECK_DEVICE_STATE says."""
+        theirs, ours = os.pipe()
+        self.set_device_state_fd(theirs, True)
+        os.close(theirs)
+        try:
+            os.write(ours, data)
+        except BrokenPipeError:
+            pass
+        os.close(ours)
+        return self.check_device_state()
 
     def get_max_mem_slots(self):
         return U64.unpack(self.ask(GET_MAX_MEM_SLOTS))[0]

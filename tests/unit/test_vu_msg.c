@@ -52,6 +52,8 @@ static const struct rule rules[] = {
 	{ 38, "REM_MEM_REG", 40, 0, false, false, true },
 	{ 39, "SET_STATUS", 8, 0, false, false, false },
 	{ 40, "GET_STATUS", 0, 0, true, false, false },
+	{ 42, "SET_DEVICE_STATE_FD", 8, 1, true, false, false },
+	{ 43, "CHECK_DEVICE_STATE", 0, 0, true, false, false },
 };
 
 static const struct rule *find_rule(uint32_t request)
@@ -202,7 +204,7 @@ static void test_names(void **state)
 	for (size_t i = 0; i < array_size(rules); i++)
 		assert_string_equal(vu_request_name(rules[i].request), rules[i].name);
 	assert_string_equal(vu_request_name(19), "SEND_RARP");
-	assert_string_equal(vu_request_name(43), "CHECK_DEVICE_STATE");
+	assert_string_equal(vu_request_name(41), "GET_SHARED_OBJECT");
 	assert_null(vu_request_name(0));
 	assert_null(vu_request_name(44));
 	assert_null(vu_request_name(UINT32_MAX));

@@ -5,7 +5,8 @@
  */
 #include "vu_rig.h"
 
-#define PROTOCOL_ALL (bit64(0) | bit64(1) | bit64(3) | bit64(9) | bit64(13) | bit64(15))
+#define PROTOCOL_ALL \
+	(bit64(0) | bit64(1) | bit64(3) | bit64(9) | bit64(13) | bit64(15) | bit64(16) | bit64(19))
 
 static void ack(struct rig *rig, uint32_t request)
 {

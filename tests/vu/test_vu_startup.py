@@ -10,7 +10,7 @@ from hostsock import stream
 from vhost_user import (EVENT_IDX, F_NO_IMPLIED_STREAM, F_SEQPACKET, F_STREAM, IN_ORDER,
                         INDIRECT_DESC, LOG_ALL, NOTIFICATION_DATA, NOTIFY_ON_EMPTY, P_CONFIG,
                         P_CONFIGURE_MEM_SLOTS, P_LOG_SHMFD, P_MQ, P_REPLY_ACK, P_RESET_DEVICE,
-                        PROTOCOL_FEATURES, RING_PACKED, VERSION_1, Closed, FrontEnd, Nack)
+                        P_STATUS, PROTOCOL_FEATURES, RING_PACKED, VERSION_1, Closed, FrontEnd, Nack)
 from virtqueue import drain_eventfd
 from vsockpkt import OP_RW, Pkt
 from waiting import until
@@ -188,7 +188,7 @@ def test_features_offered(daemon):
             assert not features >> bit & 1, f"bit {bit} must not be offered"
         protocol = fe.get_protocol_features()
         for bit in (P_CONFIG, P_MQ, P_REPLY_ACK, P_CONFIGURE_MEM_SLOTS, P_RESET_DEVICE,
-                    P_LOG_SHMFD):
+                    P_LOG_SHMFD, P_STATUS):
             assert protocol & bit, f"{bit:#x} is missing in {protocol:#x}"
         for bit in (12, 21, 22):  # INFLIGHT_SHMFD and numbers that were reused
             assert not protocol >> bit & 1, f"protocol bit {bit} must not be offered"
