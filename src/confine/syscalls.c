@@ -101,7 +101,7 @@ static const struct rule common[] = {
 /* Memory, rings and sockets of guests. */
 static const struct rule worker[] = {
 	ALWAYS(read),                   /* eventfds, the signalfd */
-	ALWAYS(sendto),                 /* the OK line */
+	ALWAYS(sendto),                 /* the OK line; service.c */
 	ALWAYS(accept4),                /* VMMs and host programs */
 	ALWAYS(shutdown),               /* a guest's half close */
 	ALWAYS(getsockopt),             /* SO_ERROR, SO_PEERCRED */

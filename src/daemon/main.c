@@ -8,22 +8,12 @@
 #include <unistd.h>
 
 #include "confine/sandbox.h"
+#include "daemon/activation.h"
 #include "daemon/config.h"
 #include "daemon/serve.h"
 
 #define EXIT_CANNOT_SERVE 1 /* the environment refuses: a socket, memory, a limit */
 #define EXIT_BAD_CONFIG 2   /* what the operator wrote */
-
-/* Descriptors that systemd passes, which are the first after stderr. */
-static unsigned int passed_descriptors(void)
-{
-	const char *pid = getenv("LISTEN_PID");
-	const char *fds = getenv("LISTEN_FDS");
-
-	if (pid == NULL || fds == NULL || strtoul(pid, NULL, 10) != (unsigned long)getpid())
-		return 0;
-	return (unsigned int)strtoul(fds, NULL, 10);
-}
 
 /* The next descriptor that a VM is to have. */
 static unsigned int next_lent(const struct config *config, unsigned int from)
@@ -37,9 +27,9 @@ static unsigned int next_lent(const struct config *config, unsigned int from)
 	return next;
 }
 
-static void close_strays(const struct config *config)
+static void close_strays(const struct config *config, unsigned int passed_count)
 {
-	unsigned int from = STDERR_FILENO + 1 + passed_descriptors();
+	unsigned int from = STDERR_FILENO + 1 + passed_count;
 	unsigned int lent = next_lent(config, from);
 
 	for (; lent != ~0u; lent = next_lent(config, from)) {
@@ -52,8 +42,11 @@ static void close_strays(const struct config *config)
 
 int main(int argc, char **argv)
 {
+	const unsigned int passed_count = activation_count();
+	struct passed_sockets passed;
 	struct config config;
 	enum config_result result;
+	int exit_code = 0;
 	int err = sandbox_early();
 
 	if (err < 0)
@@ -66,8 +59,13 @@ int main(int argc, char **argv)
 	log_set_level(config.log_level);
 	log_set_rate(config.log_rate);
 	if (config.security.sandbox != SANDBOX_NONE)
-		close_strays(&config);
-	err = serve(&config, argc, argv);
+		close_strays(&config, passed_count);
+	err = activation_load(&passed, &config, passed_count, getenv("LISTEN_FDNAMES"));
+	if (err < 0)
+		exit_code = EXIT_BAD_CONFIG;
+	else if (serve(&config, &passed, argc, argv) < 0)
+		exit_code = EXIT_CANNOT_SERVE;
+	passed_close(&passed);
 	config_free(&config);
-	return err < 0 ? EXIT_CANNOT_SERVE : 0;
+	return exit_code;
 }

@@ -30,6 +30,12 @@ size_t manager_count(const struct manager *manager)
 	return table != NULL ? table->count : 0;
 }
 
+static void tell_changed(const struct manager *manager)
+{
+	if (manager->watch != NULL)
+		manager->watch->changed(manager->watch_ctx);
+}
+
 /* --- calls --- */
 
 struct vm_call {
@@ -149,6 +155,7 @@ static int publish_and_start(struct manager *manager, struct vm *vm, char *why)
 		snprintf(why, VM_WHY_BYTES, "cannot watch sockets: %s", strerrordesc_np(-call.err));
 		manager_remove(manager, vm);
 	}
+	tell_changed(manager);
 	return call.err;
 }
 
@@ -243,6 +250,7 @@ void manager_remove(struct manager *manager, struct vm *vm)
 	manager_call(vm, stop, NULL);
 	vm_worker(vm)->vms--;
 	bury(manager, vm);
+	tell_changed(manager);
 }
 
 void manager_remove_all(struct manager *manager)
@@ -439,7 +447,7 @@ static void apply(struct manager *manager, const struct config *config,
 	free(existed);
 }
 
-int manager_reload(struct manager *manager, const struct reload_report *report, FILE *err)
+static int reload(struct manager *manager, const struct reload_report *report, FILE *err)
 {
 	struct config config;
 	int fd scoped_fd = broker_open_config(manager->set.broker);
@@ -457,5 +465,18 @@ int manager_reload(struct manager *manager, const struct reload_report *report, 
 		apply(manager, &config, report);
 	}
 	config_free(&config);
+	return ret;
+}
+
+int manager_reload(struct manager *manager, const struct reload_report *report, FILE *err)
+{
+	const struct manager_watch *watch = manager->watch;
+	int ret;
+
+	if (watch != NULL)
+		watch->reloading(manager->watch_ctx);
+	ret = reload(manager, report, err);
+	if (watch != NULL)
+		watch->reloaded(manager->watch_ctx);
 	return ret;
 }

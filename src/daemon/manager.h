@@ -21,6 +21,13 @@
 #include "daemon/vm_set.h"
 #include "daemon/worker.h"
 
+/** Told what happens to the set of VMs. */
+struct manager_watch {
+	void (*changed)(void *ctx);   /* VMs came or went */
+	void (*reloading)(void *ctx); /* the file is about to be read again */
+	void (*reloaded)(void *ctx);  /* it was, or there is a mistake in it */
+};
+
 /** Zero-initialised is empty. */
 struct manager {
 	struct worker *workers;
@@ -29,12 +36,14 @@ struct manager {
 	struct bounds bounds;
 	char **argv; /* for reading the configuration again */
 	int argc;
-	bool has_file;             /* to be read again */
-	bool runs;                 /* the configuration's VMs are made */
-	bool may_forward;          /* AF_VSOCK sockets can be made */
-	const char *control;       /* path of that socket, or NULL */
-	const char *metrics;       /* likewise */
-	enum log_level file_level; /* as the configuration said last */
+	bool has_file;                     /* to be read again */
+	bool runs;                         /* the configuration's VMs are made */
+	bool may_forward;                  /* AF_VSOCK sockets can be made */
+	const char *control;               /* path of that socket, or NULL */
+	const char *metrics;               /* likewise */
+	enum log_level file_level;         /* as the configuration said last */
+	const struct manager_watch *watch; /* NULL: nobody */
+	void *watch_ctx;
 };
 
 /** How many VMs there are. */

@@ -18,12 +18,15 @@ static char *page(void *ctx, bool openmetrics, size_t *length)
 	return metrics_text(ctx, openmetrics, length);
 }
 
-static int listen_inet(const struct config_endpoint *endpoint)
+static int listen_inet(struct metrics *metrics, const struct config_endpoint *endpoint)
 {
 	const int on = 1;
-	int fd scoped_fd =
-		socket(endpoint->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int fd scoped_fd = passed_take(metrics->manager->set.broker->params.passed, &endpoint->sa,
+				       SOCK_STREAM);
 
+	if (fd != -ENOENT)
+		return fd_take(&fd);
+	fd = socket(endpoint->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
 	    bind(fd, &endpoint->sa, endpoint->length) < 0 || listen(fd, BACKLOG) < 0)
 		return -errno;
@@ -53,7 +56,7 @@ int metrics_open(struct metrics *metrics, struct manager *manager, struct loop *
 	metrics->listener.fd = -1;
 	metrics->manager = manager;
 	fd = endpoint->sa.sa_family == AF_UNIX ? listen_unix(metrics, endpoint)
-					       : listen_inet(endpoint);
+					       : listen_inet(metrics, endpoint);
 	err = fd < 0 ? fd : exporter_open(&metrics->exporter, loop, fd, &ops, metrics);
 	if (err < 0) {
 		broker_unlisten(metrics->manager->set.broker, &metrics->listener);

@@ -21,15 +21,18 @@
 #include "daemon/methods.h"
 #include "daemon/methods_private.h"
 #include "daemon/metrics.h"
+#include "daemon/service.h"
 #include "host/broker.h"
 #include "loop/loop.h"
 
 struct server {
 	const struct config *config;
+	struct passed_sockets *passed;
 	struct loop *loop; /* of the main thread */
 	struct manager manager;
 	struct methods methods;
 	struct metrics metrics;
+	struct service service;
 	struct sandbox_plan plan;
 	struct broker broker;
 	struct vm_rest rest;
@@ -82,9 +85,14 @@ static void make_plan(struct server *server)
 	};
 }
 
+/* A process of its own has no use for sockets that are served. */
 static int confine_broker(void *ctx)
 {
-	return sandbox_broker(ctx);
+	struct server *server = ctx;
+
+	if (server->plan.mode != SANDBOX_NONE)
+		passed_close(server->passed);
+	return sandbox_broker(&server->plan);
 }
 
 /* Before there is anything in this process that it could take along. */
@@ -95,8 +103,9 @@ static int start_broker(struct server *server)
 		.separate = security->sandbox != SANDBOX_NONE,
 		.access = { .mode = security->socket_mode, .group = security->socket_group },
 		.config_file = server->config->file,
+		.passed = server->passed,
 		.confine = confine_broker,
-		.ctx = &server->plan,
+		.ctx = server,
 	};
 	int err;
 
@@ -202,6 +211,17 @@ static void limit_life(struct server *server)
 	set->rest = &server->rest;
 }
 
+/* Whoever asked to be told and cannot be will see a start that takes too long. */
+static int open_service(struct server *server)
+{
+	int err = service_open(&server->service, server->loop, &server->manager);
+
+	if (err < 0)
+		log_warning(NULL, "cannot notify the service manager at $NOTIFY_SOCKET: %s",
+			    strerror(-err));
+	return 0;
+}
+
 static int make_vms(struct server *server)
 {
 	const struct config *config = server->config;
@@ -282,6 +302,7 @@ static int run(struct server *server)
 {
 	log_notice(NULL, "serving %zu VMs with %u workers", manager_count(&server->manager),
 		   server->manager.worker_count);
+	service_ready(&server->service);
 	return loop_run(server->loop);
 }
 
@@ -289,11 +310,13 @@ static void clean_up(struct server *server)
 {
 	struct manager *manager = &server->manager;
 
+	service_stopping(&server->service);
 	metrics_close(&server->metrics);
 	methods_close(&server->methods);
 	for (uint32_t i = 0; i < manager->worker_count; i++)
 		worker_stop(&manager->workers[i]);
 	manager_remove_all(manager);
+	service_close(&server->service);
 	for (uint32_t i = 0; i < manager->worker_count; i++)
 		worker_fini(&manager->workers[i]);
 	free(manager->workers);
@@ -304,14 +327,16 @@ static void clean_up(struct server *server)
 	broker_stop(&server->broker);
 }
 
-int serve(const struct config *config, int argc, char **argv)
+int serve(const struct config *config, struct passed_sockets *passed, int argc, char **argv)
 {
 	static int (*const steps[])(struct server *) = {
-		raise_limits, guard_memory, start_broker, make_workers,  watch_signals, make_vms,
-		open_control, open_metrics, confine,      start_workers, run,
+		raise_limits, guard_memory, start_broker, make_workers, watch_signals, open_service,
+		make_vms,     open_control, open_metrics, confine,      start_workers, run,
 	};
 	struct server server = {
 		.config = config,
+		.passed = passed,
+		.service.fd = -1,
 		.signal_fd = -1,
 		.signals = { .fd = -1, .on_event = on_signal },
 		.broker.channel = -1,

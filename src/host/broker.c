@@ -140,6 +140,19 @@ static void forget(struct broker *broker, uint32_t id)
 	(void)!ask(broker, &request, &reply, &none);
 }
 
+/* A socket that is there already; nobody here removes its node. */
+static int take_passed(const struct broker *broker, struct unix_listener *listener,
+		       const char *path, int type)
+{
+	int fd = passed_take_unix(broker->params.passed, path, type);
+
+	*listener = (struct unix_listener){ .fd = -1, .dir_fd = -1, .lent = true };
+	if (fd < 0)
+		return fd;
+	listener->fd = fd;
+	return 0;
+}
+
 static int ask_to_listen(struct broker *broker, struct unix_listener *listener, enum broker_op op,
 			 const char *path, int type)
 {
@@ -162,6 +175,10 @@ static int ask_to_listen(struct broker *broker, struct unix_listener *listener, 
 
 int broker_listen(struct broker *broker, struct unix_listener *listener, const char *path, int type)
 {
+	int err = take_passed(broker, listener, path, type);
+
+	if (err != -ENOENT)
+		return err;
 	if (broker->pid == 0)
 		return unix_listener_open(listener, path, type, &broker->params.access);
 	return ask_to_listen(broker, listener, BROKER_LISTEN, path, type);
@@ -170,7 +187,10 @@ int broker_listen(struct broker *broker, struct unix_listener *listener, const c
 int broker_listen_private(struct broker *broker, struct unix_listener *listener, const char *path)
 {
 	const struct unix_access access = BROKER_PRIVATE_ACCESS;
+	int err = take_passed(broker, listener, path, SOCK_STREAM);
 
+	if (err != -ENOENT)
+		return err;
 	if (broker->pid == 0)
 		return unix_listener_open(listener, path, SOCK_STREAM, &access);
 	return ask_to_listen(broker, listener, BROKER_LISTEN_PRIVATE, path, SOCK_STREAM);

@@ -17,12 +17,14 @@
 #include <sys/types.h>
 
 #include "base/compiler.h"
+#include "host/passed.h"
 #include "host/unix_listener.h"
 
 struct broker_params {
 	bool separate;             /* fork a process; false: this one does it */
 	struct unix_access access; /* of every socket made */
 	const char *config_file;   /* for broker_open_config(); may be NULL; outlives it */
+	const struct passed_sockets *passed; /* need not be made; may be NULL; outlives it */
 	/* Before the first request, in the new process if there is one. Return: 0 or -errno */
 	int (*confine)(void *ctx);
 	void *ctx;

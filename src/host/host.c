@@ -140,8 +140,14 @@ static int open_vsock(struct host *host, const struct forward_port *from)
 		.svm_port = from->port,
 	};
 	int type = from->seqpacket ? SOCK_SEQPACKET : SOCK_STREAM;
-	int fd scoped_fd = socket(AF_VSOCK, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int fd scoped_fd =
+		passed_take(host->broker->params.passed, (struct sockaddr *)&address, type);
 
+	if (fd >= 0) {
+		add_listener(host, fd_take(&fd), from->port, from->seqpacket);
+		return 0;
+	}
+	fd = socket(AF_VSOCK, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
 	    listen(fd, VSOCK_BACKLOG) < 0)
 		return -errno;
