@@ -55,7 +55,7 @@ struct rig {
 	struct loop *loop;
 	struct vu_session *session; /* NULL: closed */
 	int sock;
-	int fds[4]; /* memory, eventfd, both ends of a pipe */
+	int fds[6]; /* memory, eventfd, both ends of a pipe, of a channel for requests */
 	bool locked;
 	bool ready[VU_MAX_RINGS];
 };
@@ -155,6 +155,7 @@ static const struct vu_device_ops ops = {
 	.features = UINT64_C(1) << VIRTIO_F_VERSION_1_BIT | UINT64_C(1) << VIRTIO_F_EVENT_IDX_BIT |
 		    PACKED,
 	.max_queue_size = 256,
+	.iommu = true,
 	.config_read = config_read,
 	.lock = lock,
 	.unlock = unlock,
@@ -169,7 +170,7 @@ static const struct vu_device_ops ops = {
 
 static void add_fd(const struct rig *r, struct message *m, uint8_t which)
 {
-	m->fds[m->fd_count++] = r->fds[which % 4];
+	m->fds[m->fd_count++] = r->fds[which % array_size(r->fds)];
 }
 
 static void add_u64(struct message *m, uint64_t value)
@@ -198,17 +199,67 @@ static void add_addresses(struct message *m, uint8_t ring, uint8_t place)
 	add_u64(m, (uint64_t)place << 12);
 }
 
+/* Identity, as the rings' addresses are the front-end's. */
+static void add_iotlb(struct message *m, uint8_t a, uint8_t b)
+{
+	add_u64(m, UVA + (uint64_t)(a & 0xfu) * 0x2000);
+	add_u64(m, (uint64_t)(b & 0x3fu) << 12);
+	add_u64(m, UVA + (uint64_t)(a & 0xfu) * 0x2000);
+	add_u64(m, (a >> 4 & 3u) | (uint64_t)(VU_IOTLB_UPDATE + (b >> 7)) << 8);
+}
+
+static void add_u64_at(struct message *m, uint8_t index, uint8_t high)
+{
+	add_u64(m, index % VU_MAX_RINGS | (uint64_t)high << 32);
+}
+
+static void add_base(struct message *m, uint8_t a, uint8_t b)
+{
+	if (a & FOR_PACKED)
+		add_u64(m, a % VU_MAX_RINGS | (uint64_t)(0x80008000 | b * 0x10001u) << 32);
+	else
+		add_u64_at(m, a, b);
+}
+
+static void add_table(const struct rig *r, struct message *m, uint8_t a, uint8_t b)
+{
+	add_u64(m, 1u + (b & 1));
+	for (uint8_t i = 0; i <= (b & 1); i++) {
+		add_region(m, (uint8_t)(a + i * b));
+		add_fd(r, m, 0);
+	}
+}
+
+/* In the guest's memory: nobody has another file. */
+static void add_log(const struct rig *r, struct message *m, uint8_t a, uint8_t b)
+{
+	add_u64(m, (uint64_t)a << (b & 7));
+	add_u64(m, (uint64_t)(b >> 3) << 10);
+	add_fd(r, m, 0);
+}
+
+static void add_features(struct message *m, uint8_t a)
+{
+	add_u64(m, (a & FOR_PACKED ? ops.features : ops.features & ~PACKED) |
+			   (uint64_t)(a & 1) << VU_F_PROTOCOL_FEATURES_BIT |
+			   (uint64_t)(a >> 1 & 1) << VU_F_LOG_ALL_BIT |
+			   (uint64_t)(a >> 2 & 1) << VIRTIO_F_ACCESS_PLATFORM_BIT);
+}
+
+static void add_ring_fd(const struct rig *r, struct message *m, uint8_t a, uint8_t b)
+{
+	add_u64(m, (a & 3u) | (b & 1u) << VU_RING_FD_NONE_BIT);
+	if ((b & 1) == 0)
+		add_fd(r, m, 1 + (b >> 1) % 7 / 5);
+}
+
 /* A payload that is about right for its request. */
 static void make_sense(const struct rig *r, struct message *m, uint32_t request, uint8_t a,
 		       uint8_t b)
 {
 	switch (request) {
 	case VU_SET_MEM_TABLE:
-		add_u64(m, 1u + (b & 1));
-		for (uint8_t i = 0; i <= (b & 1); i++) {
-			add_region(m, (uint8_t)(a + i * b));
-			add_fd(r, m, 0);
-		}
+		add_table(r, m, a, b);
 		break;
 	case VU_ADD_MEM_REG:
 	case VU_REM_MEM_REG:
@@ -223,39 +274,33 @@ static void make_sense(const struct rig *r, struct message *m, uint32_t request,
 	case VU_SET_VRING_KICK:
 	case VU_SET_VRING_CALL:
 	case VU_SET_VRING_ERR:
-		add_u64(m, (a & 3u) | (b & 1u) << VU_RING_FD_NONE_BIT);
-		if ((b & 1) == 0)
-			add_fd(r, m, 1 + (b >> 1) % 7 / 5);
+		add_ring_fd(r, m, a, b);
 		break;
 	case VU_SET_VRING_NUM:
-		if (a & FOR_PACKED)
-			add_u64(m, a % VU_MAX_RINGS | (uint64_t)b << 32);
-		else
-			add_u64(m, a % VU_MAX_RINGS | (uint64_t)1 << (32 + b % 10));
+		add_u64(m, a % VU_MAX_RINGS | (a & FOR_PACKED ? (uint64_t)b << 32
+							      : (uint64_t)1 << (32 + b % 10)));
 		break;
 	case VU_SET_VRING_BASE:
-		if (a & FOR_PACKED) {
-			add_u64(m, a % VU_MAX_RINGS | (uint64_t)(0x80008000 | b * 0x10001u) << 32);
-			break;
-		}
-		add_u64(m, a % VU_MAX_RINGS | (uint64_t)b << 32);
+		add_base(m, a, b);
 		break;
 	case VU_GET_VRING_BASE:
 	case VU_SET_VRING_ENABLE:
-		add_u64(m, a % VU_MAX_RINGS | (uint64_t)b << 32);
+		add_u64_at(m, a, b);
 		break;
 	case VU_SET_FEATURES:
-		add_u64(m, (a & FOR_PACKED ? ops.features : ops.features & ~PACKED) |
-				   (uint64_t)(a & 1) << VU_F_PROTOCOL_FEATURES_BIT |
-				   (uint64_t)(a >> 1 & 1) << VU_F_LOG_ALL_BIT);
+		add_features(m, a);
 		break;
 	case VU_SET_PROTOCOL_FEATURES:
-		add_u64(m, a & 1 ? 0x8209 : 0);
+		add_u64(m, a & 1 ? 0x8229 : 0);
 		break;
-	case VU_SET_LOG_BASE: /* in the guest's memory: nobody has another file */
-		add_u64(m, (uint64_t)a << (b & 7));
-		add_u64(m, (uint64_t)(b >> 3) << 10);
-		add_fd(r, m, 0);
+	case VU_IOTLB_MSG:
+		add_iotlb(m, a, b);
+		break;
+	case VU_SET_BACKEND_REQ_FD:
+		add_fd(r, m, a & 1 ? 4 : 1);
+		break;
+	case VU_SET_LOG_BASE:
+		add_log(r, m, a, b);
 		break;
 	case VU_SET_LOG_FD:
 		add_fd(r, m, 1);
@@ -371,6 +416,7 @@ static void rig_init(struct rig *r)
 	check(r->fds[0] >= 0 && ftruncate(r->fds[0], MEMORY_BYTES) == 0);
 	r->fds[1] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	check(r->fds[1] >= 0 && pipe(r->fds + 2) == 0);
+	check(socketpair(AF_UNIX, SOCK_STREAM, 0, r->fds + 4) == 0);
 	r->session = vu_session_new(r->loop, pair[1], &ops, r, "vm");
 	check(r->session);
 }
