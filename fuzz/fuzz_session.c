@@ -56,7 +56,7 @@ struct rig {
 	struct loop *loop;
 	struct vu_session *session; /* NULL: closed */
 	int sock;
-	int fds[4]; /* memory, eventfd, both ends of a pipe */
+	int fds[6]; /* memory, eventfd, both ends of a pipe, of a channel for requests */
 	bool locked;
 	bool ready[VU_MAX_RINGS];
 };
@@ -156,6 +156,7 @@ static const struct vu_device_ops ops = {
 	.features = UINT64_C(1) << VIRTIO_F_VERSION_1_BIT | UINT64_C(1) << VIRTIO_F_EVENT_IDX_BIT |
 		    PACKED,
 	.max_queue_size = 256,
+	.iommu = true,
 	.config_read = config_read,
 	.lock = lock,
 	.unlock = unlock,
@@ -170,7 +171,7 @@ static const struct vu_device_ops ops = {
 
 static void add_fd(const struct rig *r, struct message *m, uint8_t which)
 {
-	m->fds[m->fd_count++] = r->fds[which % 4];
+	m->fds[m->fd_count++] = r->fds[which % array_size(r->fds)];
 }
 
 static void add_u64(struct message *m, uint64_t value)
@@ -197,6 +198,28 @@ static void add_addresses(struct message *m, uint8_t ring, uint8_t place)
 	add_u64(m, base + 0x2000 + (place >> 3 & 1) * 2);
 	add_u64(m, base + 0x1000);
 	add_u64(m, (uint64_t)place << 12);
+}
+
+/* Identity, as the rings' addresses are the front-end's. */
+static void add_iotlb(struct message *m, uint8_t a, uint8_t b)
+{
+	add_u64(m, UVA + (uint64_t)(a & 0xfu) * 0x2000);
+	add_u64(m, (uint64_t)(b & 0x3fu) << 12);
+	add_u64(m, UVA + (uint64_t)(a & 0xfu) * 0x2000);
+	add_u64(m, (a >> 4 & 3u) | (uint64_t)(VU_IOTLB_UPDATE + (b >> 7)) << 8);
+}
+
+static void add_u64_at(struct message *m, uint8_t index, uint8_t high)
+{
+	add_u64(m, index % VU_MAX_RINGS | (uint64_t)high << 32);
+}
+
+static void add_base(struct message *m, uint8_t a, uint8_t b)
+{
+	if (a & FOR_PACKED)
+		add_u64(m, a % VU_MAX_RINGS | (uint64_t)(0x80008000 | b * 0x10001u) << 32);
+	else
+		add_u64_at(m, a, b);
 }
 
 static void add_table(const struct rig *r, struct message *m, uint8_t a, uint8_t b)
@@ -228,11 +251,19 @@ static void add_state(const struct rig *r, struct message *m, uint8_t a, uint8_t
 	add_fd(r, m, a & 1 ? 2 : 3);
 }
 
-static void add_base(struct message *m, uint8_t a, uint8_t b)
+static void add_features(struct message *m, uint8_t a)
 {
-	uint64_t base = a & FOR_PACKED ? 0x80008000 | b * 0x10001u : b;
+	add_u64(m, (a & FOR_PACKED ? ops.features : ops.features & ~PACKED) |
+			   (uint64_t)(a & 1) << VU_F_PROTOCOL_FEATURES_BIT |
+			   (uint64_t)(a >> 1 & 1) << VU_F_LOG_ALL_BIT |
+			   (uint64_t)(a >> 2 & 1) << VIRTIO_F_ACCESS_PLATFORM_BIT);
+}
 
-	add_u64(m, a % VU_MAX_RINGS | base << 32);
+static void add_ring_fd(const struct rig *r, struct message *m, uint8_t a, uint8_t b)
+{
+	add_u64(m, (a & 3u) | (b & 1u) << VU_RING_FD_NONE_BIT);
+	if ((b & 1) == 0)
+		add_fd(r, m, 1 + (b >> 1) % 7 / 5);
 }
 
 /* A payload that is about right for its request. */
@@ -256,9 +287,7 @@ static void make_sense(const struct rig *r, struct message *m, uint32_t request,
 	case VU_SET_VRING_KICK:
 	case VU_SET_VRING_CALL:
 	case VU_SET_VRING_ERR:
-		add_u64(m, (a & 3u) | (b & 1u) << VU_RING_FD_NONE_BIT);
-		if ((b & 1) == 0)
-			add_fd(r, m, 1 + (b >> 1) % 7 / 5);
+		add_ring_fd(r, m, a, b);
 		break;
 	case VU_SET_VRING_NUM:
 		add_u64(m, a % VU_MAX_RINGS | (a & FOR_PACKED ? (uint64_t)b << 32
@@ -272,21 +301,23 @@ static void make_sense(const struct rig *r, struct message *m, uint32_t request,
 		break;
 	case VU_GET_VRING_BASE:
 	case VU_SET_VRING_ENABLE:
-		add_u64(m, a % VU_MAX_RINGS | (uint64_t)b << 32);
+		add_u64_at(m, a, b);
 		break;
 	case VU_SET_FEATURES:
-		add_u64(m, (a & FOR_PACKED ? ops.features : ops.features & ~PACKED) |
-				   (uint64_t)(a & 1) << VU_F_PROTOCOL_FEATURES_BIT |
-				   (uint64_t)(a >> 1 & 1) << VU_F_LOG_ALL_BIT);
+		add_features(m, a);
 		break;
 	case VU_SET_PROTOCOL_FEATURES:
-		add_u64(m, a & 1 ? 0x8209 : 0);
+		add_u64(m, a & 1 ? 0x8229 : 0);
+		break;
+	case VU_IOTLB_MSG:
+		add_iotlb(m, a, b);
 		break;
 	case VU_SET_LOG_BASE:
 		add_log(r, m, a, b);
 		break;
 	case VU_SET_LOG_FD:
-		add_fd(r, m, 1);
+	case VU_SET_BACKEND_REQ_FD:
+		add_fd(r, m, request == VU_SET_BACKEND_REQ_FD && (a & 1) ? 4 : 1);
 		break;
 	case VU_GET_CONFIG:
 		add_u64(m, a | (uint64_t)b << 32);
@@ -399,6 +430,7 @@ static void rig_init(struct rig *r)
 	check(r->fds[0] >= 0 && ftruncate(r->fds[0], MEMORY_BYTES) == 0);
 	r->fds[1] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	check(r->fds[1] >= 0 && pipe2(r->fds + 2, O_NONBLOCK) == 0);
+	check(socketpair(AF_UNIX, SOCK_STREAM, 0, r->fds + 4) == 0);
 	r->session = vu_session_new(r->loop, pair[1], &ops, r, "vm");
 	check(r->session);
 }

@@ -69,6 +69,7 @@ struct vm_config {
 	uint32_t max_connections;
 	uint32_t max_half_open; /* of these, from each side */
 	uint32_t max_buffered;  /* bytes of the guest that nobody has taken yet */
+	bool iommu;             /* the guest may be behind a virtual IOMMU */
 	bool no_mem_slots;      /* memory comes in one table, told again at each start */
 	bool no_ack;            /* no OK line answers CONNECT */
 	uint32_t tx_rate;       /* bytes a second from the guest; 0: no limit */

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/config.h"
+#include "daemon/config_private.h"
 
 #define MAX_HOST_BYTES 46u
 
@@ -82,4 +82,18 @@ int config_parse_endpoint(struct config_endpoint *endpoint, const char *text)
 	memcpy(host, text, len);
 	host[len] = '\0';
 	return parse_host(endpoint, host, parse_port(colon + 1));
+}
+
+int config_set_endpoint(maybe_unused const struct config_key *key, void *field, const char *text)
+{
+	struct config_endpoint endpoint;
+	char *copy = NULL;
+
+	if (config_parse_endpoint(&endpoint, text))
+		return -EINVAL;
+	copy = strdup(text);
+	if (!copy)
+		return -ENOMEM;
+	*(char **)field = copy;
+	return 0;
 }

@@ -73,20 +73,6 @@ static int set_path(const struct config_key *key, void *field, const char *text)
 	return 0;
 }
 
-static int set_endpoint(maybe_unused const struct config_key *key, void *field, const char *text)
-{
-	struct config_endpoint endpoint;
-	char *copy = NULL;
-
-	if (config_parse_endpoint(&endpoint, text))
-		return -EINVAL;
-	copy = strdup(text);
-	if (!copy)
-		return -ENOMEM;
-	*(char **)field = copy;
-	return 0;
-}
-
 #define FORWARD_SEQPACKET "/seqpacket"
 
 static bool has_suffix(const char *text, const char *suffix)
@@ -260,6 +246,12 @@ static const struct config_key keys[KEY_COUNT] = {
 		.help = "Connections per second that may begin, from either side; more are\n"
 			"refused.",
 	},
+	[KEY_IOMMU] = {
+		.name = "iommu", .arg = "SWITCH", .scope = CONFIG_IN_OPTION | CONFIG_IN_VM,
+		.what = "off or on", .preset_text = "off", .set = config_set_on,
+		VM_FIELD(iommu),
+		.help = "on: serve a guest behind a virtual IOMMU (ACCESS_PLATFORM).",
+	},
 	[KEY_VM] = {
 		.name = "vm", .arg = "KEY=VALUE,...", .scope = CONFIG_IN_OPTION,
 		.what = "KEY=VALUE pairs separated by ','",
@@ -320,7 +312,7 @@ static const struct config_key keys[KEY_COUNT] = {
 	},
 	[KEY_METRICS] = {
 		.name = "metrics", .arg = "ENDPOINT", .scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
-		.what = "unix:PATH, 127.0.0.1:PORT or [::1]:PORT", .set = set_endpoint,
+		.what = "unix:PATH, 127.0.0.1:PORT or [::1]:PORT", .set = config_set_endpoint,
 		GLOBAL_FIELD(metrics),
 		.help = "Serve metrics for Prometheus by HTTP there, as /metrics: unix:PATH,\n"
 			"127.0.0.1:PORT or [::1]:PORT.",

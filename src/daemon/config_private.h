@@ -43,6 +43,7 @@ enum config_key_id {
 	KEY_TX_RATE,
 	KEY_RX_RATE,
 	KEY_CONN_RATE,
+	KEY_IOMMU,
 	KEY_VM,
 	KEY_CONFIG,
 	KEY_VMS,
@@ -260,9 +261,11 @@ int config_read_args(struct config_draft *draft, int argc, char **argv, FILE *ou
 /** Read draft->file (draft->fd if there is one) into @draft. Return: 0 or -errno. */
 int config_read_file(struct config_draft *draft) must_use;
 
-/* config_vmm.c: parsers of values, as config_key.set */
+/* config_vmm.c, config_endpoint.c: parsers of values, as config_key.set */
 int config_set_dials(const struct config_key *key, void *field, const char *text) must_use;
+int config_set_endpoint(const struct config_key *key, void *field, const char *text) must_use;
 int config_set_off(const struct config_key *key, void *field, const char *text) must_use;
+int config_set_on(const struct config_key *key, void *field, const char *text) must_use;
 
 /** Whether what the parent is said to have handed over is there. Return: 0 or -errno. */
 int config_check_fds(const struct config_draft *draft) must_use;

@@ -52,7 +52,8 @@ bool config_same_vm(const struct vm_config *a, const struct vm_config *b)
 	if (a->guest_cid != b->guest_cid || a->forward_cid != b->forward_cid ||
 	    a->dials != b->dials || a->fd != b->fd || a->no_mem_slots != b->no_mem_slots ||
 	    a->tx_buffer_size != b->tx_buffer_size || a->queue_size != b->queue_size ||
-	    a->no_ack != b->no_ack || a->forward_listen_count != b->forward_listen_count)
+	    a->no_ack != b->no_ack || a->iommu != b->iommu ||
+	    a->forward_listen_count != b->forward_listen_count)
 		return false;
 	for (size_t i = 0; i < a->forward_listen_count; i++) {
 		if (a->forward_listen[i].port != b->forward_listen[i].port ||

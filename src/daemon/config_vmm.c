@@ -33,6 +33,11 @@ int config_set_off(maybe_unused const struct config_key *key, void *field, const
 	return set_choice(text, "on", "off", field);
 }
 
+int config_set_on(maybe_unused const struct config_key *key, void *field, const char *text)
+{
+	return set_choice(text, "off", "on", field);
+}
+
 static bool is_unix_stream(uint32_t fd)
 {
 	socklen_t len = sizeof(int);

@@ -59,6 +59,8 @@ static void unlock(void *ctx)
 	if (unlikely(fault_any_lost()) && vm->device.rx != NULL &&
 	    vu_session_memory_lost(vm->session))
 		wake(vm);
+	if (unlikely(vm->vu_ops.iommu) && vm->device.rx != NULL && vring_asks(vm->device.rx))
+		wake(vm); /* only the owner can ask the front-end */
 	pthread_mutex_unlock(&vm->lock);
 }
 
@@ -261,6 +263,8 @@ static void run(struct loop_task *task)
 		more = true;
 	if (vm->session != NULL)
 		vu_session_signal_log(vm->session);
+	if (unlikely(vm->vu_ops.iommu) && vm->session != NULL)
+		vu_session_ask(vm->session);
 	if (vm->session != NULL && vu_session_memory_lost(vm->session))
 		vm_end_session(vm, "it truncated the guest's memory");
 	else if (more)
@@ -361,6 +365,7 @@ static void set_up(struct vm *vm, const struct vm_params *params)
 	vm->vu_ops = vu_ops_template;
 	vm->vu_ops.max_queue_size = vm->config->queue_size;
 	vm->vu_ops.no_mem_slots = vm->config->no_mem_slots;
+	vm->vu_ops.iommu = vm->config->iommu;
 	vm->vu_ops.refusals = &vm->refusals;
 	snprintf(vm->tag, sizeof(vm->tag), "vm=%u", vm->cid);
 	pthread_mutex_init(&vm->lock, NULL);

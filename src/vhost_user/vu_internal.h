@@ -27,6 +27,9 @@
 /** A message begun must be complete after this long. */
 #define VU_MESSAGE_DEADLINE_MS 5000u
 
+/** A front-end asked for a translation must have answered after this long. */
+#define VU_MISS_TIMEOUT_MS 5000u
+
 /** Messages handled before other sources of the loop have their turn. */
 #define VU_MESSAGES_PER_TURN 16u
 
@@ -56,6 +59,15 @@ struct vu_state {
 	bool saved;
 };
 
+/** What a ring needs to know of the front-end before it can go on. */
+struct vu_miss {
+	struct iotlb_miss at;
+	bool wanted;       /* otherwise it is one of the past */
+	bool asked;        /* the front-end was told */
+	bool timed;        /* the deadline is for this one */
+	uint64_t deadline; /* by loop_now_ms() */
+};
+
 /** One ring as the front-end describes it, and the running one. */
 struct vu_ring {
 	struct vring vring; /* changed under ops->lock() only */
@@ -70,6 +82,7 @@ struct vu_ring {
 	uint32_t size; /* entries, 0 before SET_VRING_NUM */
 	uint32_t base; /* vring_base() while the ring is not ready */
 	struct vu_ring_addr addr;
+	struct vu_miss miss;
 	unsigned int index;
 	struct vu_session *session;
 	struct loop_source kick;
@@ -81,6 +94,7 @@ struct vu_session {
 	struct vu_mapping log_memory; /* likewise; base NULL: no log was given */
 	struct dirty_log log;         /* likewise; in log_memory */
 	int log_fd;                   /* likewise; signalled when pages were logged, or -1 */
+	struct iotlb iotlb;           /* likewise */
 
 	const struct vu_device_ops *ops;
 	void *ctx;
@@ -99,6 +113,8 @@ struct vu_session {
 	int fd;
 	struct loop_source source;
 	struct timer deadline; /* armed while half a message is there */
+	struct timer misses;   /* armed while a translation is asked for */
+	int backend_fd;        /* for requests of ours; -1: none */
 
 	/* the message being received or handled */
 	struct vu_header header; /* valid once received >= VU_HEADER_BYTES */
@@ -154,7 +170,32 @@ enum vu_outcome vu_set_device_state_fd(struct vu_session *session, const struct 
 enum vu_outcome vu_check_device_state(struct vu_session *session, const struct vu_msg *msg)
 	must_use;
 
+/* vu_iotlb.c */
+
+/** SET_BACKEND_REQ_FD. */
+enum vu_outcome vu_set_backend_req_fd(struct vu_session *session, const struct vu_msg *msg)
+	must_use;
+
+/** IOTLB_MSG. */
+enum vu_outcome vu_iotlb_msg(struct vu_session *session, const struct vu_msg *msg) must_use;
+
+/** Whether ring and buffer addresses are IOVAs. */
+bool vu_translates(const struct vu_session *session) must_use;
+
+/** Where @len bytes of a ring lie, in one stretch; NULL: not there, or not yet. */
+uint8_t *vu_iotlb_locate(struct vu_ring *ring, uint64_t iova, uint64_t len, uint8_t access)
+	must_use;
+
+/** Prepare a new session's. */
+void vu_iotlb_init(struct vu_session *session);
+
+/** Close and free. */
+void vu_iotlb_fini(struct vu_session *session);
+
 /* vu_ring.c */
+
+/** Where @ring lies now. Return: false if that is not known, or it cannot lie there */
+bool vu_ring_locate(struct vu_ring *ring, struct vring_layout *layout) must_use;
 
 /** Make @ring empty and stopped. */
 void vu_ring_init(struct vu_ring *ring, struct vu_session *session, unsigned int index);

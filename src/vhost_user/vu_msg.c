@@ -27,6 +27,7 @@ enum vu_shape {
 	VU_SHAPE_REGION,
 	VU_SHAPE_CONFIG,
 	VU_SHAPE_LOG,
+	VU_SHAPE_IOTLB,
 };
 
 /** Whether a reply is due. */
@@ -78,8 +79,8 @@ static const struct vu_row vu_rows[VU_REQUEST_COUNT] = {
 	VU_ROW(SET_VRING_ENABLE, VU_STATE_BYTES, VU_STATE_BYTES, 0, 0, RING_STATE, ACK),
 	VU_UNUSED(SEND_RARP),
 	VU_UNUSED(NET_SET_MTU),
-	VU_UNUSED(SET_BACKEND_REQ_FD),
-	VU_UNUSED(IOTLB_MSG),
+	VU_ROW(SET_BACKEND_REQ_FD, 0, 0, 1, 1, EMPTY, ACK),
+	VU_ROW(IOTLB_MSG, VU_IOTLB_BYTES, VU_IOTLB_BYTES, 0, 0, IOTLB, ACK),
 	VU_UNUSED(SET_VRING_ENDIAN),
 	/* The request may or may not bring room for the bytes it asks for. */
 	VU_ROW(GET_CONFIG, VU_CONFIG_HEADER_BYTES, VU_MAX_PAYLOAD, 0, 0, CONFIG, OWN),
@@ -219,6 +220,15 @@ static enum vu_verdict vu_parse_table(const uint8_t *payload, uint32_t bytes, si
 	return VU_MSG_OK;
 }
 
+static void vu_parse_iotlb(const uint8_t *payload, struct vu_iotlb *iotlb)
+{
+	iotlb->iova = vu_load64(payload);
+	iotlb->size = vu_load64(payload + 8);
+	iotlb->uva = vu_load64(payload + 16);
+	iotlb->access = payload[VU_IOTLB_ACCESS_AT];
+	iotlb->type = payload[VU_IOTLB_TYPE_AT];
+}
+
 static enum vu_verdict vu_parse_config(const uint8_t *payload, uint32_t bytes, struct vu_msg *msg)
 {
 	msg->offset = vu_load32(payload);
@@ -249,6 +259,9 @@ static enum vu_verdict vu_parse_payload(enum vu_shape shape, const uint8_t *payl
 	case VU_SHAPE_REGION:
 		msg->n_regions = 1;
 		vu_parse_region(payload + 8, &msg->regions[0]);
+		return VU_MSG_OK;
+	case VU_SHAPE_IOTLB:
+		vu_parse_iotlb(payload, &msg->iotlb);
 		return VU_MSG_OK;
 	case VU_SHAPE_CONFIG:
 		return vu_parse_config(payload, bytes, msg);
@@ -337,4 +350,19 @@ size_t vu_reply_config(uint8_t *out, const struct vu_msg *msg, uint8_t **data)
 	if (msg->length > 0)
 		*data = payload + VU_CONFIG_HEADER_BYTES;
 	return VU_HEADER_BYTES + VU_CONFIG_HEADER_BYTES + msg->length;
+}
+
+size_t vu_build_iotlb(uint8_t *out, const struct vu_iotlb *iotlb)
+{
+	uint8_t *payload = out + VU_HEADER_BYTES;
+
+	vu_store32(out, VU_BACKEND_IOTLB_MSG);
+	vu_store32(out + 4, VU_FLAG_VERSION);
+	vu_store32(out + 8, VU_IOTLB_BYTES);
+	memset(payload, 0, VU_IOTLB_BYTES);
+	memcpy(payload, &iotlb->iova, sizeof(iotlb->iova));
+	memcpy(payload + 8, &iotlb->size, sizeof(iotlb->size));
+	payload[VU_IOTLB_ACCESS_AT] = iotlb->access;
+	payload[VU_IOTLB_TYPE_AT] = iotlb->type;
+	return VU_HEADER_BYTES + VU_IOTLB_BYTES;
 }

@@ -63,6 +63,15 @@ struct vu_region {
 	uint64_t mmap_offset; /* of its first byte, in the file passed along */
 };
 
+/** An IOTLB message: nothing about it is checked. */
+struct vu_iotlb {
+	uint64_t iova;
+	uint64_t size; /* bytes */
+	uint64_t uva;
+	uint8_t access; /* bits of virtio/iotlb.h */
+	uint8_t type;   /* VU_IOTLB_* */
+};
+
 /** A message whose form is right; which members count depends on the request. */
 struct vu_msg {
 	uint32_t request;
@@ -77,6 +86,7 @@ struct vu_msg {
 	struct vu_ring_addr addr;
 	uint32_t n_regions; /* as many as descriptors, except REM_MEM_REG */
 	struct vu_region regions[VU_TABLE_MAX_REGIONS];
+	struct vu_iotlb iotlb;
 };
 
 /**
@@ -128,6 +138,9 @@ size_t vu_reply_u64(uint8_t *out, uint32_t request, uint64_t value) must_use;
 
 /** Build the vring state that answers GET_VRING_BASE. As vu_reply_u64(). */
 size_t vu_reply_state(uint8_t *out, uint32_t request, uint32_t ring, uint32_t num) must_use;
+
+/** Build a request of ours about an IOVA; @iotlb->uva is not sent. As vu_reply_u64(). */
+size_t vu_build_iotlb(uint8_t *out, const struct vu_iotlb *iotlb) must_use;
 
 /**
  * vu_reply_config() - Build the answer to GET_CONFIG

@@ -35,9 +35,13 @@
 
 static uint64_t vu_protocol_offered(const struct vu_session *session)
 {
+	uint64_t offered = VU_PROTOCOL_FEATURES;
+
 	if (session->ops->no_mem_slots)
-		return VU_PROTOCOL_FEATURES & ~bit64(VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS_BIT);
-	return VU_PROTOCOL_FEATURES;
+		offered &= ~bit64(VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS_BIT);
+	if (session->ops->iommu)
+		offered |= bit64(VU_PROTOCOL_F_BACKEND_REQ_BIT);
+	return offered;
 }
 
 static struct vu_ring *vu_ring_of(struct vu_session *session, const struct vu_msg *msg)
@@ -47,7 +51,9 @@ static struct vu_ring *vu_ring_of(struct vu_session *session, const struct vu_ms
 
 static uint64_t vu_offered(const struct vu_session *session)
 {
-	return session->ops->features | bit64(VU_F_PROTOCOL_FEATURES_BIT) | bit64(VU_F_LOG_ALL_BIT);
+	return session->ops->features | bit64(VU_F_PROTOCOL_FEATURES_BIT) |
+	       bit64(VU_F_LOG_ALL_BIT) |
+	       (session->ops->iommu ? bit64(VIRTIO_F_ACCESS_PLATFORM_BIT) : 0);
 }
 
 /* NOTIFICATION_DATA is between driver and VMM: the notification's data does not
@@ -95,6 +101,8 @@ static enum vu_outcome vu_set_features(struct vu_session *session, const struct 
 	uint64_t alien = msg->value & ~vu_acceptable(session);
 	uint64_t changed = msg->value ^ session->features;
 
+	if (alien == bit64(VIRTIO_F_ACCESS_PLATFORM_BIT))
+		return vu_refuse(session, "a guest behind a virtual IOMMU needs iommu=on");
 	if (alien != 0)
 		return vu_refuse(session, "bits 0x%" PRIx64 " were not offered", alien);
 	/* Logging is switched while rings run; it is no matter of the driver's. */
@@ -202,6 +210,7 @@ static enum vu_outcome vu_set_mem_table(struct vu_session *session, const struct
 	session->ops->lock(session->ctx);
 	old = session->mem;
 	session->mem = mem;
+	iotlb_fini(&session->iotlb);
 	session->ops->unlock(session->ctx);
 	vu_mem_fini(&old);
 	return VU_DONE;
@@ -221,6 +230,8 @@ static enum vu_outcome vu_rem_mem_reg(struct vu_session *session, const struct v
 	}
 	session->ops->lock(session->ctx);
 	ret = vu_mem_remove(&session->mem, &msg->regions[0], &removed);
+	if (ret == 0)
+		iotlb_forget(&session->iotlb, removed.region.uva, removed.region.size);
 	session->ops->unlock(session->ctx);
 	if (ret < 0)
 		return vu_refuse_region(session, &msg->regions[0], ret);
@@ -458,6 +469,8 @@ static enum vu_outcome (*const vu_handlers[VU_REQUEST_COUNT])(struct vu_session 
 	[VU_SET_PROTOCOL_FEATURES] = vu_set_protocol_features,
 	[VU_GET_QUEUE_NUM] = vu_get_queue_num,
 	[VU_SET_VRING_ENABLE] = vu_set_vring_enable,
+	[VU_SET_BACKEND_REQ_FD] = vu_set_backend_req_fd,
+	[VU_IOTLB_MSG] = vu_iotlb_msg,
 	[VU_GET_CONFIG] = vu_get_config,
 	[VU_SET_CONFIG] = vu_set_config,
 	[VU_RESET_DEVICE] = vu_reset_device,

@@ -64,15 +64,25 @@ static bool vu_ring_is_wanted(const struct vu_ring *ring)
 	       vu_ring_is_enabled(ring);
 }
 
-static bool vu_ring_locate(const struct vu_ring *ring, struct vring_layout *layout)
+static uint8_t *vu_ring_part(struct vu_ring *ring, uint64_t addr, uint64_t len, uint8_t access)
 {
-	const struct gmem *gmem = &ring->session->mem.gmem;
+	if (vu_translates(ring->session))
+		return vu_iotlb_locate(ring, addr, len, access);
+	return gmem_from_uva(&ring->session->mem.gmem, addr, len);
+}
+
+bool vu_ring_locate(struct vu_ring *ring, struct vring_layout *layout)
+{
 	uint64_t features = ring->session->features;
 	struct vring_extent extent = vring_extent(ring->size, features);
+	/* a packed ring's descriptors are written to */
+	bool packed = features & bit64(VIRTIO_F_RING_PACKED_BIT);
+	uint8_t desc_access = packed ? IOTLB_READ | IOTLB_WRITE : IOTLB_READ;
 
-	layout->desc = gmem_from_uva(gmem, ring->addr.desc, extent.desc);
-	layout->avail = gmem_from_uva(gmem, ring->addr.avail, extent.avail);
-	layout->used = gmem_from_uva(gmem, ring->addr.used, extent.used);
+	ring->miss.wanted = false;
+	layout->desc = vu_ring_part(ring, ring->addr.desc, extent.desc, desc_access);
+	layout->avail = vu_ring_part(ring, ring->addr.avail, extent.avail, IOTLB_READ);
+	layout->used = vu_ring_part(ring, ring->addr.used, extent.used, IOTLB_READ | IOTLB_WRITE);
 	return vring_check_layout(ring->size, layout, features) == 0;
 }
 
@@ -101,6 +111,8 @@ void vu_ring_settle(struct vu_ring *ring)
 	ret = vring_start(&ring->vring, ring->size, &layout, &session->mem.gmem, ring->base,
 			  session->features);
 	ring->ready = ret == 0;
+	if (ring->ready && vu_translates(session))
+		vring_use_iotlb(&ring->vring, &session->iotlb);
 	vu_log_attach(ring);
 	session->ops->unlock(session->ctx);
 	if (ret < 0 && session->ops->refusals != NULL)
@@ -127,6 +139,7 @@ void vu_ring_pause(struct vu_ring *ring)
 	ring->base = vring_base(&ring->vring);
 	ring->ready = false;
 	session->ops->unlock(session->ctx);
+	ring->miss.wanted = false;
 }
 
 void vu_rings_pause(struct vu_session *session)

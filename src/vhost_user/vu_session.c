@@ -77,6 +77,7 @@ static void vu_end(struct vu_session *session)
 	session->over = true;
 	loop_del(session->loop, &session->source);
 	loop_disarm(session->loop, &session->deadline);
+	loop_disarm(session->loop, &session->misses);
 	for (unsigned int i = 0; i < VU_MAX_RINGS; i++)
 		vu_ring_stop(&session->rings[i]);
 	fd_close_all(session->fds, session->n_fds);
@@ -198,6 +199,7 @@ static bool vu_serve(struct vu_session *session)
 	if (outcome != VU_FATAL) {
 		for (unsigned int i = 0; i < VU_MAX_RINGS; i++)
 			vu_ring_settle(&session->rings[i]);
+		vu_session_ask(session);
 	}
 	goes_on = vu_conclude(session, outcome);
 	fd_close_all(session->fds, session->n_fds);
@@ -265,6 +267,7 @@ struct vu_session *vu_session_new(struct loop *loop, int fd, const struct vu_dev
 	session->source.on_event = vu_on_socket;
 	session->source.fd = -1;
 	session->deadline.on_expire = vu_on_deadline;
+	vu_iotlb_init(session);
 	for (unsigned int i = 0; i < VU_MAX_RINGS; i++)
 		vu_ring_init(&session->rings[i], session, i);
 
@@ -289,6 +292,7 @@ void vu_session_free(struct vu_session *session)
 		vu_ring_fini(&session->rings[i]);
 	vu_log_fini(session);
 	vu_state_fini(session);
+	vu_iotlb_fini(session);
 	vu_mem_fini(&session->mem);
 	fd_close_all(session->fds, session->n_fds);
 	fd_close(&session->fd);

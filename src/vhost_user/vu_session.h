@@ -30,6 +30,7 @@ struct vu_device_ops {
 	uint64_t features;       /* virtio feature bits offered, without bit 30 */
 	uint32_t max_queue_size; /* SET_VRING_NUM beyond it ends the session */
 	bool no_mem_slots;       /* CONFIGURE_MEM_SLOTS is not offered */
+	bool iommu;              /* ACCESS_PLATFORM is, and the IOTLB that goes with it */
 	/* of lines about refusals; outlives sessions, so that a new one has no new share */
 	struct log_limit *refusals; /* NULL: none are written */
 
@@ -96,6 +97,14 @@ const struct gmem *vu_session_memory(const struct vu_session *session) must_use;
  * Context: owner, or any thread between ops->lock() and ops->unlock()
  */
 void vu_session_notify(struct vu_session *session, unsigned int index);
+
+/**
+ * vu_session_ask() - Ask the front-end for translations that rings lack
+ *
+ * To be called when vring_asks() of a ring says so; it takes that back. Rings are
+ * kicked when there is something to try. Owner only.
+ */
+void vu_session_ask(struct vu_session *session);
 
 /** Signal that ring @index is broken (its error descriptor, if one was set). */
 void vu_session_ring_error(struct vu_session *session, unsigned int index);

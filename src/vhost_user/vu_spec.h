@@ -80,6 +80,19 @@ enum vu_request {
 #define VU_TABLE_MAX_REGIONS 8u
 /* "Single memory region description": u64 padding, region */
 #define VU_SINGLE_REGION_BYTES 40u
+/* "An IOTLB message": u64 iova, u64 size, u64 user address, u8 permissions, u8 type;
+ * everybody sends the C structure, which is padded */
+#define VU_IOTLB_BYTES 32u
+#define VU_IOTLB_ACCESS_AT 24u
+#define VU_IOTLB_TYPE_AT 25u
+#define VU_IOTLB_MISS 1u
+#define VU_IOTLB_UPDATE 2u
+#define VU_IOTLB_INVALIDATE 3u
+#define VU_IOTLB_ACCESS_FAIL 4u
+
+/* "Back-end message types" */
+#define VU_BACKEND_IOTLB_MSG 1u
+
 /* "Virtio device config space": u32 offset, u32 size, u32 flags, bytes */
 #define VU_CONFIG_HEADER_BYTES 12u
 #define VU_CONFIG_MAX_BYTES 256u
@@ -98,6 +111,7 @@ enum vu_request {
 #define VU_PROTOCOL_F_MQ_BIT 0
 #define VU_PROTOCOL_F_LOG_SHMFD_BIT 1
 #define VU_PROTOCOL_F_REPLY_ACK_BIT 3
+#define VU_PROTOCOL_F_BACKEND_REQ_BIT 5
 #define VU_PROTOCOL_F_CONFIG_BIT 9
 #define VU_PROTOCOL_F_RESET_DEVICE_BIT 13
 #define VU_PROTOCOL_F_CONFIGURE_MEM_SLOTS_BIT 15

@@ -179,6 +179,21 @@ void *gmem_from_uva(const struct gmem *gmem, uint64_t uva, uint64_t len)
 	return NULL;
 }
 
+bool gmem_uva_piece(const struct gmem *gmem, uint64_t uva, uint64_t len, struct iovec *out)
+{
+	for (size_t i = 0; i < gmem->count; i++) {
+		const struct gmem_region *r = &gmem->regions[i];
+		uint64_t offset = uva - r->uva;
+
+		if (uva < r->uva || offset >= r->size)
+			continue;
+		out->iov_base = r->hva + offset;
+		out->iov_len = (size_t)(len < r->size - offset ? len : r->size - offset);
+		return true;
+	}
+	return false;
+}
+
 void *gmem_from_gpa(const struct gmem *gmem, uint64_t gpa, uint64_t len)
 {
 	size_t at = find_region(gmem, gmem->count, gpa);

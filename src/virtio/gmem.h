@@ -97,6 +97,16 @@ static inline must_use bool gmem_iov_within(const struct gmem *gmem, uint32_t hi
  *  Return: pointer, or NULL; NULL also for length 0. */
 void *gmem_from_uva(const struct gmem *gmem, uint64_t uva, uint64_t len) must_use;
 
+/**
+ * gmem_uva_piece() - Translate the beginning of a front-end range
+ * @len: not 0
+ * @out: output: as much of it as lies in the first region
+ *
+ * Return: false if its first byte is in none
+ */
+bool gmem_uva_piece(const struct gmem *gmem, uint64_t uva, uint64_t len, struct iovec *out)
+	must_use;
+
 /** Translate a guest-physical range within one region.
  *  Return: pointer, or NULL; NULL also for length 0. */
 void *gmem_from_gpa(const struct gmem *gmem, uint64_t gpa, uint64_t len) must_use;

@@ -141,22 +141,60 @@ void vring_set_log(struct vring *vr, struct dirty_log *log, uint64_t log_used)
 	vr->log_used = log_used;
 }
 
+/* Behind a virtual IOMMU gmem is empty, and the log is of guest-physical pages still. */
+static const struct gmem *log_memory(const struct vring *vr)
+{
+	return vr->iotlb ? vr->iotlb->memory : vr->gmem;
+}
+
 cold_path void vring_log_pieces(const struct vring *vr, const struct iovec *iov, size_t count,
 				uint64_t len)
 {
-	dirty_mark_iov(vr->log, vr->gmem, vr->gmem_hint, iov, count, len);
+	dirty_mark_iov(vr->log, log_memory(vr), vr->gmem_hint, iov, count, len);
 }
 
 cold_path void vring_log_desc(const struct vring *vr, size_t offset, size_t len)
 {
-	dirty_mark(vr->log, vr->gmem, vr->gmem_hint, vr->desc + offset, len);
+	dirty_mark(vr->log, log_memory(vr), vr->gmem_hint, vr->desc + offset, len);
 }
 
 cold_path void vring_log_used(const struct vring *vr, size_t offset, size_t len)
 {
-	dirty_mark(vr->log, vr->gmem, vr->gmem_hint, vr->used + offset, len);
+	dirty_mark(vr->log, log_memory(vr), vr->gmem_hint, vr->used + offset, len);
 	if (vr->log_used != VRING_NO_LOG_ADDR)
 		dirty_mark_gpa(vr->log, vr->log_used + offset, len);
+}
+
+void vring_resume(struct vring *vr)
+{
+	if (!vr->stalled)
+		return;
+	vr->stalled = false;
+	vr->usable = vr->format;
+}
+
+void vring_move(struct vring *vr, const struct vring_layout *layout)
+{
+	vr->desc = layout->desc;
+	vr->avail = layout->avail;
+	vr->used = layout->used;
+	if (vr->format == VRING_PACKED)
+		vr->ring = layout->desc;
+	vr->lost = false;
+	vring_resume(vr);
+}
+
+void vring_lose(struct vring *vr)
+{
+	vr->lost = true;
+	vr->stalled = !vr->broken;
+	vr->usable = VRING_STOPPED;
+}
+
+void vring_forsake(struct vring *vr)
+{
+	vr->forsaken = vr->stalled;
+	vring_resume(vr);
 }
 
 void vring_stop(struct vring *vr)
@@ -206,9 +244,9 @@ bool vring_publish(struct vring *vr)
 
 void vring_disable_kick(struct vring *vr)
 {
-	if (likely(vr->format == VRING_SPLIT))
+	if (likely(vr->usable == VRING_SPLIT))
 		split_disable_kick(vr);
-	else if (vr->format == VRING_PACKED)
+	else if (vr->usable == VRING_PACKED)
 		packed_disable_kick(vr);
 }
 

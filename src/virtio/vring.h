@@ -21,6 +21,7 @@
 #include "base/compiler.h"
 #include "virtio/dirty.h"
 #include "virtio/gmem.h"
+#include "virtio/iotlb.h"
 
 #define VRING_MAX_SIZE 32768u /* virtio 1.3, "Virtqueues", either format */
 
@@ -71,6 +72,16 @@ struct vring {
 	uint32_t base;         /* where a stopped ring goes on */
 	struct dirty_log *log; /* NULL: nobody wants to know what is written */
 	uint64_t log_used;     /* used is logged at this address, too; VRING_NO_LOG_ADDR */
+
+	/* behind a virtual IOMMU only, see vring_use_iotlb() */
+	const struct iotlb *iotlb; /* NULL: addresses are guest-physical */
+	struct iotlb_miss miss;    /* the last one */
+	uint32_t misses;           /* since the last chain */
+	bool stalled;              /* a chain waits for a translation */
+	bool asks;                 /* of the miss nobody was told yet */
+	bool denied;               /* it is no miss: the access is not allowed */
+	bool forsaken;             /* it will not be answered */
+	bool lost;                 /* where the ring itself lies is not known */
 
 	/* packed only */
 	uint8_t *ring;       /* desc, for writing used elements */
@@ -156,6 +167,38 @@ static inline void vring_wrote(const struct vring *vr, const struct iovec *iov, 
 		vring_log_pieces(vr, iov, count, len);
 }
 
+/** Chains that need this many translations one after the other are refused: more
+ *  than there can be at a time. */
+#define VRING_MAX_MISSES (2 * IOTLB_MAX_ENTRIES)
+
+/**
+ * vring_use_iotlb() - From now on a running ring's addresses are IOVAs
+ *
+ * A chain that needs a translation which is not there stalls the ring: it has
+ * nothing available until vring_resume(), which is to follow every update. The
+ * chain stays where it is, so that nothing is lost.
+ */
+void vring_use_iotlb(struct vring *vr, const struct iotlb *iotlb);
+
+/** Whether there is a miss, or a denial, that the front-end is to be told of. */
+static inline must_use bool vring_asks(const struct vring *vr)
+{
+	return unlikely(vr->asks);
+}
+
+/** Try again what stalled; legal when nothing did. */
+void vring_resume(struct vring *vr);
+
+/** The ring lies there now; tries again as vring_resume(). Between bursts only. */
+void vring_move(struct vring *vr, const struct vring_layout *layout);
+
+/** Where the ring lies is not known any more: stalled until vring_move(), and none of
+ *  its memory is touched. Between bursts only. */
+void vring_lose(struct vring *vr);
+
+/** The miss will not be answered: the chain is refused, the ring breaks. */
+void vring_forsake(struct vring *vr);
+
 /** Stop; the ring forgets its memory but keeps vring_base(). Legal when stopped. */
 void vring_stop(struct vring *vr);
 
@@ -182,7 +225,7 @@ uint32_t vring_base(const struct vring *vr) must_use;
  * into descriptors not given back; INDIRECT follows another descriptor (in a
  * table it is ignored, as are all flags but WRITE).
  *
- * Return: 1 @chain filled; 0 nothing available; -EPROTO the chain or an index
+ * Return: 1 @chain filled; 0 nothing available, or stalled; -EPROTO the chain or an index
  *         breaks a rule (the ring is broken from now on); -ENOBUFS @max is too
  *         small (nothing is taken). @iov is scratch space on failure
  * Trust: loads each guest field once, validates the copy
@@ -220,7 +263,7 @@ void vring_push(struct vring *vr, uint16_t head, uint32_t len);
  */
 bool vring_publish(struct vring *vr) must_use;
 
-/** Ask the driver not to kick (a hint). */
+/** Ask the driver not to kick (a hint); nothing on a broken or stalled ring. */
 void vring_disable_kick(struct vring *vr);
 
 /**

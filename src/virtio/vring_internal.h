@@ -52,22 +52,23 @@ struct walk {
 
 /* --- vring_walk.c --- */
 
-/** Take over the table an INDIRECT descriptor names. Return: 0 or -EPROTO */
+/** Take over the table an INDIRECT descriptor names. Return: 0, -EPROTO or -EAGAIN */
 int table_open(struct vring *vr, const struct desc *desc, struct table *table) must_use;
 
-/** Load one descriptor of the table. Return: 0; -EPROTO: beyond its end, or gone */
+/** Load one descriptor of the table. Return: 0; -EAGAIN; -EPROTO: beyond its end, or gone */
 int table_load(struct vring *vr, const struct table *table, uint32_t index, struct raw_desc *raw)
 	must_use;
 
 /** Add a buffer that is empty, in another region than the last, or in several.
- *  Return: 0, -ENOBUFS or -EPROTO */
+ *  Return: 0, -ENOBUFS, -EAGAIN or -EPROTO */
 int walk_pieces(struct walk *w, const struct desc *desc) must_use;
 
 /** Describe what was collected. */
 void walk_finish(const struct walk *w, struct vring_chain *chain, const struct iovec *iov);
 
 /** Refuse the next chain because of @rc. Return: -ENOBUFS if the room @max is to
- *  blame, else -EPROTO with the ring broken. */
+ *  blame, 0 with the ring stalled if a translation is, else -EPROTO with the ring
+ *  broken. */
 int vring_refuse(struct vring *vr, int rc, size_t max) must_use;
 
 static inline struct walk walk_begin(struct vring *vr, struct iovec *iov, size_t max,
@@ -76,7 +77,7 @@ static inline struct walk walk_begin(struct vring *vr, struct iovec *iov, size_t
 	return (struct walk){ .vr = vr, .next = iov, .end = iov + max, .budget = budget };
 }
 
-/** Add the buffer of one descriptor to the chain. Return: 0, -ENOBUFS or -EPROTO */
+/** Add the buffer of one descriptor to the chain. Return: as walk_pieces() */
 static inline must_use int walk_add(struct walk *w, const struct desc *desc)
 {
 	bool writable = desc->flags & VRING_DESC_F_WRITE;

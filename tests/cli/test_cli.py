@@ -18,7 +18,7 @@ MAN_PAGE = os.path.join(ROOT, "docs", "vhost-device-vsock.1")
 VM_KEYS = ("guest-cid", "socket", "uds-path", "forward-cid", "forward-listen",
            "tx-buffer-size", "queue-size", "groups", "max-connections",
            "max-half-open", "max-buffered", "mode", "fd", "mem-slots", "ack", "tx-rate",
-           "rx-rate", "conn-rate")
+           "rx-rate", "conn-rate", "iommu")
 OTHER_OPTIONS = ("vm", "config", "threads", "total-connections", "total-buffered", "log-level",
                  "log-rate", "control", "metrics", "sandbox", "user", "group", "socket-mode",
                  "socket-group", "allow-uid", "check-config",

@@ -128,12 +128,12 @@ static const struct args_case bad_vms[] = {
 	  "--vm 2: 'size': expected one of guest-cid, socket, mode, fd, uds-path, forward-cid, "
 	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
 	  "max-half-open, max-buffered, mem-slots, ack, tx-rate, rx-rate, "
-	  "conn-rate" },
+	  "conn-rate, iommu" },
 	{ { "--vm", VM3 ",threads=3" },
 	  "--vm 1: 'threads': expected one of guest-cid, socket, mode, fd, uds-path, forward-cid, "
 	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
 	  "max-half-open, max-buffered, mem-slots, ack, tx-rate, rx-rate, "
-	  "conn-rate" },
+	  "conn-rate, iommu" },
 	{ { "--vm", VM3 ",max-connections=0" },
 	  "--vm 1: max-connections: '0': expected a number from 1 to 65536" },
 	{ { "--vm", VM3 ",max-half-open=65537" },

@@ -124,7 +124,7 @@ static const struct file_case bad_files[] = {
 	  "4: 'size': expected one of guest-cid, socket, mode, fd, uds-path, forward-cid, "
 	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
 	  "max-half-open, max-buffered, mem-slots, ack, tx-rate, rx-rate, "
-	  "conn-rate" },
+	  "conn-rate, iommu" },
 	{ ONE_VM "  uds-path: u\n",
 	  "4: 'uds-path': expected uds-path only once, line 3 has it already" },
 	{ ONE_VM "vms: []\n", "4: 'vms': expected vms only once, line 1 has it already" },
@@ -157,7 +157,7 @@ static const struct file_case bad_files[] = {
 	  "4: '<<': expected one of guest-cid, socket, mode, fd, uds-path, forward-cid, "
 	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
 	  "max-half-open, max-buffered, mem-slots, ack, tx-rate, rx-rate, "
-	  "conn-rate" },
+	  "conn-rate, iommu" },
 	{ ONE_VM "---\n" ONE_VM, "4: expected a single document" },
 	{ "vms:\n- socket: \"a\\0b\"\n", "2: 'a': expected text without NUL characters" },
 	{ "vms:\n - socket: s\n  uds_path: u\n",

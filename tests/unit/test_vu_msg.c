@@ -44,6 +44,8 @@ static const struct rule rules[] = {
 	{ 16, "SET_PROTOCOL_FEATURES", 8, 0, false, false, false },
 	{ 17, "GET_QUEUE_NUM", 0, 0, true, false, false },
 	{ 18, "SET_VRING_ENABLE", 8, 0, false, false, false },
+	{ 21, "SET_BACKEND_REQ_FD", 0, 1, false, false, false },
+	{ 22, "IOTLB_MSG", 32, 0, false, false, false },
 	{ 24, "GET_CONFIG", 12 + 8, 0, true, true, false },
 	{ 25, "SET_CONFIG", 12 + 8, 0, false, true, false },
 	{ 34, "RESET_DEVICE", 0, 0, false, false, false },

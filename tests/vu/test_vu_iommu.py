@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""Guests behind a virtual IOMMU: translations come late, wrong, never, and go again."""
+
+import struct
+import threading
+import time
+
+import pytest
+
+import gsocket
+from hostsock import stream
+from iommu import ELSEWHERE, PAGE, READ, WRITE, QemuIommu
+from vhost_user import (ACCESS_PLATFORM, IOTLB_MSG, P_BACKEND_REQ, SET_BACKEND_REQ_FD, Closed,
+                        FrontEnd, Nack)
+from waiting import SCALE, until
+
+RINGS = ("split", "packed")
+ENTRIES = 4096  # IOTLB_MAX_ENTRIES
+
+
+@pytest.fixture
+def daemon(start_daemon):
+    return start_daemon(options={"iommu": "on"})
+
+
+@pytest.fixture
+def start_iommu(daemon, start_vm):
+    """Start a VM behind an IOMMU; its VMM's channel is closed at the end."""
+    running = []
+
+    def start(cid=None, answer=None, where=None, **kw):
+        order = type("Order", (QemuIommu,), {"answer": staticmethod(answer) if answer else None})
+        vm = start_vm(where or daemon, cid, order=order, **kw)
+        running.append(vm)
+        return vm
+    yield start
+    for vm in running:
+        vm.order.iommu.close()
+
+
+def exchange(daemon, guest, data, port=1024):
+    """A connection of the host to the guest, data both ways."""
+    listener = gsocket.Listener(guest, port)
+    host = daemon.connect(port, guest.cid)
+    inner = listener.accept()
+    assert stream([(host, data, inner), (inner, data[::-1], host)]) == [data, data[::-1]]
+    host.close()
+    del guest.listeners[port]
+
+
+@pytest.mark.parametrize("indirect", (False, True), ids=("direct", "indirect"))
+def test_bytes_both_ways(daemon, start_iommu, pattern, indirect):
+    vm = start_iommu(indirect=indirect)
+    exchange(daemon, vm.guest, pattern(300_000))
+    assert vm.order.iommu.misses
+
+
+def test_stop_continue_reboot(daemon, start_iommu, pattern):
+    vm = start_iommu()
+    exchange(daemon, vm.guest, pattern(10_000))
+    vm.stop()
+    vm.cont()
+    exchange(daemon, vm.guest, pattern(10_000))
+    vm.reboot()
+    exchange(daemon, vm.guest, pattern(10_000))
+
+
+def test_invalidations_under_load(daemon, start_iommu, pattern):
+    """Everything is forgotten over and over, rings included; no byte is lost or wrong."""
+    vm = start_iommu()
+    stop = threading.Event()
+    count = 0
+
+    def forget():
+        nonlocal count
+        while not stop.is_set():
+            vm.order.iommu.invalidate(0, 0, need_reply=False)
+            count += 1
+            time.sleep(0.002)
+    thread = threading.Thread(target=forget)
+    thread.start()
+    try:
+        exchange(daemon, vm.guest, pattern(300_000))
+    finally:
+        stop.set()
+        thread.join()
+    assert count > 3
+    exchange(daemon, vm.guest, pattern(1000))
+
+
+def test_pages_that_move(daemon, start_iommu, pattern):
+    """After the acknowledged invalidation nothing is written to where a page was."""
+    vm = start_iommu()
+    iommu, mem = vm.order.iommu, vm.guest.mem
+    exchange(daemon, vm.guest, pattern(5000))
+    spare = mem.alloc(PAGE, PAGE)
+    target = mem.alloc(PAGE, PAGE)
+    moved = {target: spare}
+    iommu.answer = lambda iova, access: [
+        (iova // PAGE * PAGE, PAGE,
+         mem.uva(moved.get(iova // PAGE * PAGE, iova // PAGE * PAGE)), READ | WRITE)]
+    packet = vm.guest.flow(5, 6)
+    del packet
+    iommu.update(target, PAGE, mem.uva(target), READ | WRITE, need_reply=True)
+    iommu.invalidate(target, PAGE)
+    before = mem.read(target, PAGE)
+    exchange(daemon, vm.guest, pattern(5000))
+    assert mem.read(target, PAGE) == before
+
+
+def test_late_answers(daemon, start_iommu, pattern):
+    """While answers are late the ring waits; neighbours and kicks are not lost."""
+    vm = start_iommu()
+    iommu = vm.order.iommu
+    page = iommu.page
+
+    def late(iova, access):
+        time.sleep(0.05)
+        return page(iova, access)
+    iommu.answer = late
+    iommu.invalidate(0, 0)
+    exchange(daemon, vm.guest, pattern(20_000))
+
+
+def test_chain_over_pages_that_are_elsewhere(daemon, start_iommu, pattern):
+    """What lies side by side for the driver is in pieces, in several regions."""
+    vm = start_iommu(mem=None)
+    iommu, mem = vm.order.iommu, vm.guest.mem
+    low = mem.regions[0]
+    exchange(daemon, vm.guest, pattern(100))
+    # one packet whose second page comes from the other region
+    first = mem.alloc(2 * PAGE, PAGE)
+    data = pattern(2 * PAGE)
+    mem.write(first, data[:PAGE])
+    mem.write(low.gpa, data[PAGE:])
+    iommu.update(first, PAGE, mem.uva(first), READ, need_reply=True)
+    iommu.update(first + PAGE, PAGE, low.uva, READ, need_reply=True)
+    door = daemon.listen(77)
+    sock = gsocket.connect(vm.guest, 7000, 77)
+    host = door.accept()
+    sock.send_all(b"x")
+    assert host.recv_exact(1) == b"x"
+    door.close()
+
+
+def test_answer_that_never_comes(daemon, start_iommu, pattern):
+    """The ring breaks, the session goes on, and a reset of the device repairs it."""
+    vm = start_iommu()
+    iommu = vm.order.iommu
+    exchange(daemon, vm.guest, pattern(1000))
+    queues = vm.guest.queues[:2]
+    rings = [part // PAGE * PAGE for queue in queues for part in (queue.desc, queue.avail,
+                                                                 queue.used)]
+    page = iommu.page
+    iommu.answer = lambda iova, access: page(iova, access) if iova // PAGE * PAGE in rings else []
+    iommu.invalidate(0, 0)
+    client = daemon.request(1024)
+    until(lambda: "did not say in 5000 ms" in daemon.stderr(), "the end of the wait", 20)
+    until(lambda: "the driver broke ring" in daemon.stderr(), "the end of the ring", 20)
+    assert vm.fe.is_alive()
+    assert client.drain() == b""
+    iommu.answer = page
+    vm.reboot()
+    exchange(daemon, vm.guest, pattern(1000))
+
+
+def test_wrong_answers_are_no_answers(daemon, start_iommu, pattern):
+    vm = start_iommu()
+    iommu = vm.order.iommu
+    page = iommu.page
+    wrong = []
+
+    def answer(iova, access):
+        right = page(iova, access)
+        if len(wrong) < 20:
+            wrong.append(iova)
+            other = right[0][0] + PAGE * 1000
+            return [(other, PAGE, vm.guest.mem.regions[0].uva, READ), *right]
+        return right
+    iommu.answer = answer
+    iommu.invalidate(0, 0)
+    exchange(daemon, vm.guest, pattern(50_000))
+
+
+def test_write_without_permission(daemon, start_iommu, pattern):
+    """RX buffers that may only be read: nothing is written, the ring breaks, the VMM is told."""
+    vm = start_iommu()
+    iommu, mem = vm.order.iommu, vm.guest.mem
+    exchange(daemon, vm.guest, pattern(1000))
+    queues = vm.guest.queues[:2]
+    rings = [part // PAGE * PAGE for queue in queues for part in (queue.desc, queue.avail,
+                                                                 queue.used)]
+    page = iommu.page
+
+    def answer(iova, access):
+        if iova // PAGE * PAGE in rings:
+            return page(iova, access)
+        return [(iova // PAGE * PAGE, PAGE, mem.uva(iova // PAGE * PAGE), READ)]
+    iommu.answer = answer
+    iommu.invalidate(0, 0)
+    client = daemon.request(1024)
+    until(lambda: iommu.fails, "the message about it", 20)
+    assert all(access & WRITE for _, access in iommu.fails)
+    until(lambda: "the driver broke ring" in daemon.stderr(), "the end of the ring", 20)
+    assert client.drain() == b""
+    assert vm.fe.is_alive()
+
+
+def test_more_pages_than_entries(daemon, start_iommu, pattern):
+    """The cache is full of others: what is needed comes again."""
+    vm = start_iommu()
+    iommu, mem = vm.order.iommu, vm.guest.mem
+    for page in range(ENTRIES + 500):
+        iommu.update((1 << 50) + page * 2 * PAGE, PAGE, mem.regions[0].uva, READ,
+                     need_reply=page % 256 == 255)
+    exchange(daemon, vm.guest, pattern(100_000))
+
+
+@pytest.mark.parametrize("size, uva, access, why", (
+    (0, 0, READ, "empty"), (PAGE, -1, READ, "outside"), ((1 << 64) - 1, 0, READ, "huge"),
+    (PAGE, 0, 7, "permission"), (1 << 30, 0, READ, "longer than its region")))
+def test_updates_that_cannot_be(daemon, start_iommu, pattern, size, uva, access, why):
+    """They are refused by a NACK, and change nothing."""
+    vm = start_iommu()
+    base = vm.guest.mem.regions[0].uva
+    with pytest.raises(Nack):
+        vm.order.iommu.update(0x1000, size, base + uva if uva >= 0 else 0x10, access,
+                              need_reply=True)
+    assert why
+    exchange(daemon, vm.guest, pattern(1000))
+
+
+@pytest.mark.parametrize("kind", (0, 1, 4, 5, 255))
+def test_kinds_that_are_not_for_a_back_end(daemon, start_iommu, pattern, kind):
+    vm = start_iommu()
+    with pytest.raises(Nack):
+        vm.order.iommu.message(kind, 0, PAGE, 0, READ, need_reply=True)
+    exchange(daemon, vm.guest, pattern(1000))
+
+
+def test_memory_that_goes(daemon, start_iommu, pattern):
+    """A region is removed: what led there is forgotten with it."""
+    vm = start_iommu()
+    iommu, low = vm.order.iommu, vm.guest.mem.regions[0]
+    iommu.update(1 << 50, PAGE, low.uva, READ | WRITE, need_reply=True)
+    vm.fe.rem_mem_reg(low, need_reply=True)
+    with pytest.raises(Nack):
+        iommu.update(1 << 50, PAGE, low.uva, READ | WRITE, need_reply=True)
+    exchange(daemon, vm.guest, pattern(10_000))
+    vm.fe.add_mem_reg(low, need_reply=True)
+    iommu.update(1 << 50, PAGE, low.uva, READ | WRITE, need_reply=True)
+    exchange(daemon, vm.guest, pattern(10_000))
+
+
+def test_siblings(start_daemon, start_iommu, start_vm, pattern):
+    """One behind an IOMMU, one not; each finds the other's memory."""
+    daemon = start_daemon((3, 4), options={"iommu": "on"}, args=("--threads", "2"))
+    first = start_iommu(3, where=daemon)
+    second = start_vm(daemon, 4)
+    data = pattern(200_000)
+    for server, client in ((first, second), (second, first)):
+        listener = gsocket.Listener(server.guest, 900)
+        out = gsocket.connect(client.guest, 6000, 900, server.guest.cid)
+        inner = listener.accept()
+        first.order.iommu.invalidate(0, 0)
+        assert stream([(out, data, inner), (inner, data[::-1], out)]) == [data, data[::-1]]
+        del server.guest.listeners[900]
+
+
+def test_not_offered_unless_asked_for(start_daemon):
+    daemon = start_daemon()
+    with FrontEnd(daemon.vm().socket) as fe:
+        assert not fe.get_features() & ACCESS_PLATFORM
+        assert not fe.get_protocol_features() & P_BACKEND_REQ
+        with pytest.raises(Nack):
+            fe.set_features(1 << 32 | ACCESS_PLATFORM, need_reply=True)
+        with pytest.raises(Nack):
+            fe.tell(IOTLB_MSG, bytes(32), need_reply=True)
+    until(lambda: "needs iommu=on" in daemon.stderr(), "the hint")
+
+
+def test_channel_that_is_none(daemon):
+    """A descriptor that is no Unix stream socket is refused."""
+    with FrontEnd(daemon.vm().socket) as fe, open("/dev/null", "rb") as null:
+        with pytest.raises(Nack):
+            fe.tell(SET_BACKEND_REQ_FD, fds=[null.fileno()], need_reply=True)
+        assert fe.is_alive()
+        with pytest.raises((Nack, Closed)):
+            fe.tell(SET_BACKEND_REQ_FD, need_reply=True)
+
+
+def test_table_addresses_are_not_used(daemon, start_iommu, pattern):
+    """The memory table's guest addresses mean nothing: an IOVA of that number is missed."""
+    vm = start_iommu()
+    exchange(daemon, vm.guest, pattern(1000))
+    assert all(iova < ELSEWHERE for iova, _ in vm.order.iommu.misses)
+    assert struct.calcsize("Q") == 8 and SCALE
