@@ -164,7 +164,7 @@ int manager_add(struct manager *m, const struct vm_config *config, bool from_fil
 	return 0;
 }
 
-void manager_remove(struct manager *m, struct vm *vm)
+int manager_remove(struct manager *m, struct vm *vm)
 {
 	check(vm_set_find(&m->set, vm_cid(vm)) == vm);
 	swap_table(NULL, vm);
@@ -176,6 +176,7 @@ void manager_remove(struct manager *m, struct vm *vm)
 	}
 	config_free_vm(vm->config);
 	free(vm);
+	return 0;
 }
 
 int manager_regroup(struct manager *m, struct vm *vm, const char *const *groups, size_t count)
@@ -365,7 +366,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check(methods.captures.count == 0);
 	table = vm_set_table(&manager.set);
 	while (table && table->count > 0) {
-		manager_remove(&manager, table->vms[0]);
+		check(manager_remove(&manager, table->vms[0]) == 0);
 		table = vm_set_table(&manager.set);
 	}
 	return 0;

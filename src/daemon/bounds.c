@@ -7,10 +7,14 @@
 #include <errno.h>
 #include <sys/resource.h>
 
+#include "control/exporter.h"
+#include "control/server.h"
+
 #define VM_DESCRIPTORS 24u /* listeners, front-end, rings, messages in flight */
 #define WORKER_DESCRIPTORS 4u
 #define OWN_DESCRIPTORS 8u       /* standard streams, signals, figures of the process */
-#define OBSERVER_DESCRIPTORS 72u /* clients of the control socket and of metrics */
+/* clients of the control socket and of metrics */
+#define OBSERVER_DESCRIPTORS (CONTROL_MAX_CLIENTS + EXPORTER_MAX_CLIENTS)
 #define MIN_CONNS 16u
 
 /* Connections there are descriptors for, beside what the daemon needs itself. */

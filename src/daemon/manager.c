@@ -153,7 +153,7 @@ static int publish_and_start(struct manager *manager, struct vm *vm, char *why)
 	worker_call(vm_worker(vm), start, &call);
 	if (call.err < 0) {
 		snprintf(why, VM_WHY_BYTES, "cannot watch sockets: %s", strerrordesc_np(-call.err));
-		manager_remove(manager, vm);
+		(void)manager_remove(manager, vm);
 	}
 	tell_changed(manager);
 	return call.err;
@@ -235,13 +235,13 @@ static void stop(struct vm *vm, void *arg)
 	vm_stop(vm);
 }
 
-void manager_remove(struct manager *manager, struct vm *vm)
+int manager_remove(struct manager *manager, struct vm *vm)
 {
 	struct vm_table *table = vm_set_copy(&manager->set, NULL, vm);
 
 	if (table == NULL) {
 		log_error(NULL, "no memory to remove a VM");
-		return;
+		return -ENOMEM;
 	}
 	table = vm_set_publish(&manager->set, table);
 	let_dispatches_end(manager);
@@ -251,6 +251,7 @@ void manager_remove(struct manager *manager, struct vm *vm)
 	vm_worker(vm)->vms--;
 	bury(manager, vm);
 	tell_changed(manager);
+	return 0;
 }
 
 void manager_remove_all(struct manager *manager)
@@ -385,16 +386,14 @@ static void remove_outdated(struct manager *manager, const struct config *config
 	while (i < manager_count(manager)) {
 		struct vm *vm = vm_set_table(&manager->set)->vms[i];
 		const struct vm_config *wanted = find_config(config, vm_cid(vm));
-		size_t before = manager_count(manager);
+		bool outdated = wanted != NULL ? !config_same_vm(wanted, vm_config(vm))
+					       : vm_is_from_file(vm);
+		uint32_t cid = vm_cid(vm);
 
-		if (wanted == NULL && vm_is_from_file(vm))
-			report->vm(report->ctx, vm_cid(vm), RELOAD_REMOVED, "");
-		else if (wanted == NULL || config_same_vm(wanted, vm_config(vm)))
-			vm = NULL;
-		if (vm != NULL)
-			manager_remove(manager, vm);
-		if (manager_count(manager) == before)
+		if (!outdated || manager_remove(manager, vm) < 0)
 			i++;
+		else if (wanted == NULL)
+			report->vm(report->ctx, cid, RELOAD_REMOVED, "");
 	}
 }
 

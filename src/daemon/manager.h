@@ -63,8 +63,9 @@ size_t manager_count(const struct manager *manager) must_use;
 int manager_add(struct manager *manager, const struct vm_config *config, bool from_file, char *why)
 	must_use;
 
-/** End a VM: its connections and its VMM's session end, its sockets are removed. */
-void manager_remove(struct manager *manager, struct vm *vm);
+/** End a VM: its connections and its VMM's session end, its sockets are removed.
+ *  Return: 0, or -ENOMEM: it goes on */
+int manager_remove(struct manager *manager, struct vm *vm);
 
 /** As manager_remove() for all of them; workers do not run any more. */
 void manager_remove_all(struct manager *manager);

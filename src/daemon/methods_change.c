@@ -104,7 +104,8 @@ json_t *method_remove(const struct call *call)
 	if (vm == NULL)
 		return NULL;
 	log_notice(NULL, "control: VM %u is removed", vm_cid(vm));
-	manager_remove(call->methods->manager, vm);
+	if (manager_remove(call->methods->manager, vm) < 0)
+		return method_no_memory(call);
 	return json_object();
 }
 

@@ -32,10 +32,15 @@ static void note_own_credit(struct device *device, const struct pkt *pkt)
 
 	device->env->lock(device->ctx);
 	own = inbox_find(&device->inbox, pkt->dst_cid, pkt->dst_port, pkt->src_port);
-	if (own != NULL && own->open && own->type == pkt->type &&
-	    !inbox_credit(&device->inbox, own, pkt->buf_alloc, pkt->fwd_cnt)) {
-		device->env->guest_error(device->ctx, "fwd_cnt covers bytes never sent");
-		inbox_reset_flow(&device->inbox, own);
+	if (own != NULL && own->open && own->type == pkt->type) {
+		uint32_t before = own->out.fwd_cnt;
+
+		if (!inbox_credit(&device->inbox, own, pkt->buf_alloc, pkt->fwd_cnt)) {
+			device->env->guest_error(device->ctx, "fwd_cnt covers bytes never sent");
+			inbox_reset_flow(&device->inbox, own);
+		} else if (own->out.fwd_cnt != before) {
+			device->probe_shift = 0; /* it reads, and may have to be asked each time */
+		}
 	}
 	if (!list_empty(&device->inbox.ready))
 		device->env->schedule(device->ctx);
