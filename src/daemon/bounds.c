@@ -12,7 +12,7 @@
 
 #define VM_DESCRIPTORS 24u /* listeners, front-end, rings, messages in flight */
 #define WORKER_DESCRIPTORS 4u
-#define OWN_DESCRIPTORS 8u       /* standard streams, signals, figures of the process */
+#define OWN_DESCRIPTORS 8u /* standard streams, signals, figures of the process */
 /* clients of the control socket and of metrics */
 #define OBSERVER_DESCRIPTORS (CONTROL_MAX_CLIENTS + EXPORTER_MAX_CLIENTS)
 #define MIN_CONNS 16u
