@@ -292,9 +292,9 @@ static void get_info(struct vm *vm, size_t index, void *arg)
 
 char *metrics_text(struct metrics *metrics, bool openmetrics, size_t *length)
 {
-	size_t count = manager_count(metrics->manager);
-	struct metered *vms = calloc(count + 1, sizeof(*vms));
-	struct page page = { .openmetrics = openmetrics, .vms = vms, .count = count };
+	size_t vm_count = manager_count(metrics->manager);
+	struct metered *vms = calloc(vm_count + 1, sizeof(*vms));
+	struct page page = { .openmetrics = openmetrics, .vms = vms, .count = vm_count };
 	struct process_usage usage;
 
 	if (vms == NULL)

@@ -91,7 +91,8 @@ int iotlb_update(struct iotlb *tlb, const struct iotlb_entry *entry)
 	size_t at;
 	int err;
 
-	if (entry->last < entry->iova || size == 0 || !checked_add_u64(entry->uva, size, &end) ||
+	if (entry->last < entry->iova || entry->last - entry->iova == UINT64_MAX ||
+	    !checked_add_u64(entry->uva, size, &end) ||
 	    (entry->access & ~(IOTLB_READ | IOTLB_WRITE)) != 0)
 		return -EINVAL;
 	if (!is_memory(tlb->memory, entry->uva, size))

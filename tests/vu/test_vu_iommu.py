@@ -12,6 +12,7 @@ from hostsock import stream
 from iommu import ELSEWHERE, PAGE, READ, WRITE, QemuIommu
 from vhost_user import (ACCESS_PLATFORM, IOTLB_MSG, P_BACKEND_REQ, SET_BACKEND_REQ_FD, Closed,
                         FrontEnd, Nack)
+from vsockpkt import HEADER_SIZE, OP_RW, Pkt
 from waiting import SCALE, until
 
 RINGS = ("split", "packed")
@@ -88,24 +89,48 @@ def test_invalidations_under_load(daemon, start_iommu, pattern):
     exchange(daemon, vm.guest, pattern(1000))
 
 
+def send_from(guest, flow, iova, size):
+    """A packet whose payload is what the device finds at this address."""
+    pkt = Pkt(guest.cid, flow.peer_cid, flow.local_port, flow.peer_port, size, type=flow.kind,
+              op=OP_RW, buf_alloc=flow.buf_alloc)
+    header = guest.mem.alloc(HEADER_SIZE)
+    guest.mem.write(header, pkt.pack())
+    guest.tx.add([(header, HEADER_SIZE, False), (iova, size, False)])
+    flow.tx_cnt += size
+    guest.tx.publish()
+
+
+def connected(daemon, guest, port):
+    """A connection of the guest: the host's end, and the guest's packet by packet."""
+    listener = daemon.listen(port)
+    flow = guest.flow(7000, port)
+    flow.connect()
+    host = listener.accept()
+    listener.close()
+    return host, flow
+
+
 def test_pages_that_move(daemon, start_iommu, pattern):
-    """After the acknowledged invalidation nothing is written to where a page was."""
+    """After the acknowledged invalidation nothing is read from where a page was."""
     vm = start_iommu()
     iommu, mem = vm.order.iommu, vm.guest.mem
-    exchange(daemon, vm.guest, pattern(5000))
-    spare = mem.alloc(PAGE, PAGE)
-    target = mem.alloc(PAGE, PAGE)
-    moved = {target: spare}
-    iommu.answer = lambda iova, access: [
-        (iova // PAGE * PAGE, PAGE,
-         mem.uva(moved.get(iova // PAGE * PAGE, iova // PAGE * PAGE)), READ | WRITE)]
-    packet = vm.guest.flow(5, 6)
-    del packet
-    iommu.update(target, PAGE, mem.uva(target), READ | WRITE, need_reply=True)
-    iommu.invalidate(target, PAGE)
-    before = mem.read(target, PAGE)
-    exchange(daemon, vm.guest, pattern(5000))
-    assert mem.read(target, PAGE) == before
+    places = [mem.alloc(PAGE, PAGE) for _ in range(4)]
+    iova = places[0]
+    pages = [pattern(PAGE, seed) for seed in range(len(places))]
+    for place, data in zip(places, pages):
+        mem.write(place, data)
+    where = {}
+
+    def page(address, _access):
+        at = address // PAGE * PAGE
+        return [(at, PAGE, mem.uva(where.get(at, at)), READ | WRITE)]
+    iommu.answer = page
+    host, flow = connected(daemon, vm.guest, 77)
+    for place, data in zip(places, pages):
+        where[iova] = place
+        iommu.invalidate(iova, PAGE)
+        send_from(vm.guest, flow, iova, PAGE)
+        assert host.recv_exact(PAGE) == data
 
 
 def test_late_answers(daemon, start_iommu, pattern):
@@ -124,23 +149,19 @@ def test_late_answers(daemon, start_iommu, pattern):
 
 def test_chain_over_pages_that_are_elsewhere(daemon, start_iommu, pattern):
     """What lies side by side for the driver is in pieces, in several regions."""
-    vm = start_iommu(mem=None)
+    vm = start_iommu()
     iommu, mem = vm.order.iommu, vm.guest.mem
     low = mem.regions[0]
-    exchange(daemon, vm.guest, pattern(100))
-    # one packet whose second page comes from the other region
-    first = mem.alloc(2 * PAGE, PAGE)
-    data = pattern(2 * PAGE)
-    mem.write(first, data[:PAGE])
-    mem.write(low.gpa, data[PAGE:])
-    iommu.update(first, PAGE, mem.uva(first), READ, need_reply=True)
-    iommu.update(first + PAGE, PAGE, low.uva, READ, need_reply=True)
-    door = daemon.listen(77)
-    sock = gsocket.connect(vm.guest, 7000, 77)
-    host = door.accept()
-    sock.send_all(b"x")
-    assert host.recv_exact(1) == b"x"
-    door.close()
+    first = mem.alloc(3 * PAGE, PAGE)
+    data = pattern(3 * PAGE)
+    for at, place in enumerate((first, low.gpa + 8 * PAGE, first + PAGE)):
+        mem.write(place, data[at * PAGE:(at + 1) * PAGE])
+        iommu.update(first + at * PAGE, PAGE, mem.uva(place), READ, need_reply=True)
+    host, flow = connected(daemon, vm.guest, 77)
+    send_from(vm.guest, flow, first, 3 * PAGE)
+    assert host.recv_exact(3 * PAGE) == data
+    send_from(vm.guest, flow, first + PAGE - 1, PAGE + 2)  # across both bounds
+    assert host.recv_exact(PAGE + 2) == data[PAGE - 1:2 * PAGE + 1]
 
 
 def test_answer_that_never_comes(daemon, start_iommu, pattern):
