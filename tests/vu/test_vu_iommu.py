@@ -26,13 +26,16 @@ def daemon(start_daemon):
 
 @pytest.fixture
 def start_iommu(daemon, start_vm):
-    """Start a VM behind an IOMMU; its VMM's channel is closed at the end."""
+    """Start a VM behind an IOMMU, and see it run if its VMM answers well. The VMM's channel is
+    closed at the end."""
     running = []
 
     def start(cid=None, answer=None, where=None, **kw):
         order = type("Order", (QemuIommu,), {"answer": staticmethod(answer) if answer else None})
         vm = start_vm(where or daemon, cid, order=order, **kw)
         running.append(vm)
+        if answer is None:
+            vm.guest.sync()  # its rings run when the VMM has said where they are
         return vm
     yield start
     for vm in running:
