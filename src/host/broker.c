@@ -238,7 +238,7 @@ int broker_open_config(struct broker *broker)
 	if (broker->params.config_file == NULL)
 		return -ENOENT;
 	if (broker->pid == 0)
-		fd = open(broker->params.config_file, BROKER_CONFIG_FLAGS);
+		fd = open(broker->params.config_file, BROKER_CONFIG_FLAGS | O_CLOEXEC);
 	if (broker->pid == 0)
 		return fd < 0 ? -errno : fd;
 	err = ask(broker, &request, &reply, &fd);

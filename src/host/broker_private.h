@@ -33,7 +33,7 @@ enum broker_op {
 	}
 
 /* Of the configuration file: whoever serves does not wait for the writer of a FIFO. */
-#define BROKER_CONFIG_FLAGS (O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)
+#define BROKER_CONFIG_FLAGS (O_RDONLY | O_NONBLOCK | O_NOCTTY)
 
 /** On the main channel, of which there is one. */
 struct broker_request {

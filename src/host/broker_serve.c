@@ -212,7 +212,7 @@ static int open_config(const struct server *server)
 
 	if (server->params->config_file == NULL)
 		return -ENOENT;
-	fd = open(server->params->config_file, BROKER_CONFIG_FLAGS);
+	fd = open(server->params->config_file, BROKER_CONFIG_FLAGS | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
 

@@ -13,6 +13,7 @@
 #define REPAIR (MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE)
 
 /* The name of mmap() in a program with large files. */
+/* NOLINTNEXTLINE(readability-inconsistent-declaration-parameter-name): libc's are reserved */
 void *mmap64(void *address, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
 	const char *path = getenv("SLOW_REPAIR");
