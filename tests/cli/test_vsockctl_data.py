@@ -17,7 +17,7 @@ import pytest
 import ctl
 from daemon import listening_paths
 from hybrid import Hybrid, digest, recv_all
-from waiting import SCALE, until
+from waiting import SCALE, listens, until
 
 LIMIT = 60 * SCALE
 BULK = 32 << 20
@@ -233,7 +233,7 @@ def test_usage(args):
 
 def test_listen_joins_the_first_connection(hybrid, spawn):
     child = spawn("listen", "--uds", hybrid.path, 22)
-    until(lambda: os.path.exists(f"{hybrid.path}_22"), "the socket")
+    until(lambda: listens(f"{hybrid.path}_22"), "the socket")
     sock = hybrid.guest_connect(22)
     until(lambda: not os.path.exists(f"{hybrid.path}_22"), "the socket's end")
     sock.sendall(b"from the guest")
@@ -247,7 +247,7 @@ def test_listen_joins_the_first_connection(hybrid, spawn):
 
 def test_listen_command_for_each_connection(hybrid, spawn):
     child = spawn("listen", "--uds", hybrid.path, 22, "--", "sh", "-c", "read a; echo \"got $a\"")
-    until(lambda: os.path.exists(f"{hybrid.path}_22"), "the socket")
+    until(lambda: listens(f"{hybrid.path}_22"), "the socket")
     socks = [hybrid.guest_connect(22) for _ in range(20)]
     for i, sock in reversed(list(enumerate(socks))):
         sock.sendall(b"%d\n" % i)
@@ -261,7 +261,7 @@ def test_listen_command_for_each_connection(hybrid, spawn):
 @pytest.mark.parametrize("command", [[], ["--", "cat"]], ids=["stdio", "command"])
 def test_listen_removes_the_socket_at_a_signal(hybrid, spawn, sig, command):
     child = spawn("listen", "--uds", hybrid.path, 22, *command)
-    until(lambda: os.path.exists(f"{hybrid.path}_22"), "the socket")
+    until(lambda: listens(f"{hybrid.path}_22"), "the socket")
     child.send_signal(sig)
     assert child.wait(LIMIT) == 0
     assert not os.path.exists(f"{hybrid.path}_22")
@@ -269,7 +269,7 @@ def test_listen_removes_the_socket_at_a_signal(hybrid, spawn, sig, command):
 
 def test_listen_does_not_take_a_port_in_use(hybrid, spawn):
     first = spawn("listen", "--uds", hybrid.path, 22, "--", "cat")
-    until(lambda: os.path.exists(f"{hybrid.path}_22"), "the socket")
+    until(lambda: listens(f"{hybrid.path}_22"), "the socket")
     done = run("listen", "--uds", hybrid.path, 22, "--", "cat")
     assert done.returncode == 1 and b"in use" in done.stderr
     assert first.poll() is None
@@ -288,7 +288,7 @@ def test_listen_replaces_a_stale_socket(hybrid, spawn):
 
 def test_listen_bad_command(hybrid, spawn):
     child = spawn("listen", "--uds", hybrid.path, 22, "--", "/nonexistent/program")
-    until(lambda: os.path.exists(f"{hybrid.path}_22"), "the socket")
+    until(lambda: listens(f"{hybrid.path}_22"), "the socket")
     assert recv_all(hybrid.guest_connect(22)) == b""
     child.terminate()
     child.wait(LIMIT)

@@ -14,6 +14,7 @@ import time
 # Deadlines are for hangs only; a slow machine or a sanitizer may stretch them.
 SCALE = float(os.environ.get("VDV_TIME_SCALE", "1"))
 DEFAULT_TIMEOUT = 10.0
+ACCEPTS = 1 << 16  # __SO_ACCEPTCON among the flags of /proc/net/unix
 
 _pumps = []
 
@@ -69,3 +70,10 @@ def run_for(seconds):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         pump_once(5)
+
+
+def listens(path):
+    """Whether a Unix socket takes connections there: its path is seen before it does."""
+    with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as table:
+        return any(int(line.split()[3], 16) & ACCEPTS and line.rstrip("\n").endswith(f" {path}")
+                   for line in table.readlines()[1:])

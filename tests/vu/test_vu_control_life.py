@@ -15,7 +15,7 @@ from daemon import Daemon, VmPaths, binary, has_sanitizer
 from hostsock import stream
 from vm import Vm
 from vsockpkt import OP_REQUEST, OP_RESPONSE, OP_RST, OP_RW
-from waiting import until
+from waiting import listens, until
 
 
 @pytest.fixture(params=["1", "3"], ids=["one-thread", "three-threads"])
@@ -350,7 +350,7 @@ def test_added_ones_spread_over_workers(start_controlled, tmp_path):
 def test_starts_without_vms(start_daemon, tmp_path, start_added):
     daemon = start_daemon(cids=(), directory=str(tmp_path), args=options(tmp_path), start=False)
     daemon.spawn()
-    until(lambda: os.path.exists(path_of(daemon)), "the control socket")
+    until(lambda: listens(path_of(daemon)), "the control socket")
     ctl = until(lambda: connect_or_none(path_of(daemon)), "somebody to answer there")
     assert ctl.call("list") == {"vms": []}
     vm = start_added(daemon, ctl, 3)

@@ -17,7 +17,7 @@ import control
 import ctl
 import gsocket
 from hostsock import HostSocket, stream
-from waiting import SCALE, until
+from waiting import SCALE, listens, until
 
 BULK = 8 << 20
 TIMEOUT = 30
@@ -110,7 +110,7 @@ def test_connect_refused_and_no_guest(daemon, start_vm, spawn):
 
 def test_listen_command(daemon, guest, spawn):
     child = spawn(*tool(daemon, "listen", 80, "--", "sh", "-c", "read line; echo \"got $line\""))
-    until(lambda: os.path.exists(daemon.vm().port(80)), "the listener")
+    until(lambda: listens(daemon.vm().port(80)), "the listener")
     for i in range(5):
         sock = gsocket.connect(guest, 4000 + i, 80)
         sock.send_all(b"number %d\n" % i)
@@ -139,7 +139,7 @@ def test_forward_both_ways(daemon, guest, spawn, pattern):
         server.setblocking(False)
         port = server.getsockname()[1]
         spawn(*tool(daemon, "forward", "guest:90", f"127.0.0.1:{port}"))
-        until(lambda: os.path.exists(daemon.vm().port(90)), "the listener")
+        until(lambda: listens(daemon.vm().port(90)), "the listener")
         sock = gsocket.connect(guest, 4000, 90)
         sock.send_all(b"request")
 
@@ -181,7 +181,7 @@ def test_server_program(start_daemon, start_vm, spawn, argv):
     daemon = start_daemon((3, 4))
     guests = [start_vm(daemon, cid).guest for cid in (3, 4)]
     spawn(*under_run(daemon, *argv))
-    until(lambda: all(os.path.exists(vm.port(80)) for vm in daemon.vms.values()), "the listeners")
+    until(lambda: all(listens(vm.port(80)) for vm in daemon.vms.values()), "the listeners")
     # The path is there a moment before somebody listens.
     until(lambda: not refused(guests[1]), "the program")
     for guest in guests * 2:
