@@ -38,6 +38,9 @@ static void mark_pages(struct dirty_log *log, uint64_t first, uint64_t last)
 {
 	uint64_t last_byte = last / PAGES_PER_BYTE;
 
+	/* What was written comes before its mark. The marks themselves are relaxed: one may
+	 * fault, and ThreadSanitizer holds a lock of its own during a release. */
+	__atomic_thread_fence(__ATOMIC_RELEASE);
 	for (uint64_t i = first / PAGES_PER_BYTE; i <= last_byte; i++) {
 		uint32_t mask = UINT8_MAX;
 
@@ -45,7 +48,7 @@ static void mark_pages(struct dirty_log *log, uint64_t first, uint64_t last)
 			mask &= UINT32_C(0xff) << first % PAGES_PER_BYTE;
 		if (i == last_byte)
 			mask &= UINT32_C(0xff) >> (PAGES_PER_BYTE - 1 - last % PAGES_PER_BYTE);
-		__atomic_fetch_or(&log->bits[i], (uint8_t)mask, __ATOMIC_RELEASE);
+		__atomic_fetch_or(&log->bits[i], (uint8_t)mask, __ATOMIC_RELAXED);
 	}
 	__atomic_store_n(&log->touched, true, __ATOMIC_RELAXED);
 }

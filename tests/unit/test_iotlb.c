@@ -18,15 +18,18 @@
 #define PAGE UINT64_C(0x1000)
 #define RW (IOTLB_READ | IOTLB_WRITE)
 
-static uint8_t first[4 * PAGE];
-static uint8_t second[4 * PAGE];
+#define REGION_BYTES (4 * PAGE)
+
+static uint8_t memory[3 * REGION_BYTES];
+static uint8_t *const first = memory;
+static uint8_t *const second = memory + 2 * REGION_BYTES;
 
 /* Two regions side by side for the front-end, apart for us. */
 static struct gmem two_regions(void)
 {
 	struct gmem gmem = { 0 };
-	const struct gmem_region a = { 0x100000, UVA, sizeof(first), first };
-	const struct gmem_region b = { 0x900000, UVA + sizeof(first), sizeof(second), second };
+	const struct gmem_region a = { 0x100000, UVA, REGION_BYTES, first };
+	const struct gmem_region b = { 0x900000, UVA + REGION_BYTES, REGION_BYTES, second };
 
 	assert_int_equal(gmem_insert(&gmem, &a), 0);
 	assert_int_equal(gmem_insert(&gmem, &b), 0);
@@ -116,8 +119,8 @@ static void test_forgets(void **state)
 	assert_int_equal(update(&tlb, 0x10000, PAGE, UVA, RW), 0);
 	assert_int_equal(update(&tlb, 0x20000, 2 * PAGE, UVA + 3 * PAGE, RW), 0);
 	assert_int_equal(update(&tlb, 0x30000, PAGE, UVA + 4 * PAGE, RW), 0);
-	assert_int_equal(
-		gmem_remove(&gmem, 0x900000, UVA + sizeof(first), sizeof(second), &removed), 0);
+	assert_int_equal(gmem_remove(&gmem, 0x900000, UVA + REGION_BYTES, REGION_BYTES, &removed),
+			 0);
 	assert_int_equal(iotlb_iov(&tlb, 0x30000, 1, IOTLB_READ, &iov, 1, &miss), -EFAULT);
 	iotlb_forget(&tlb, removed.uva, removed.size);
 	assert_int_equal(tlb.count, 1);
