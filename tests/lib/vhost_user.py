@@ -125,6 +125,18 @@ class FrontEnd:
     def close(self):
         self.sock.close()
 
+    def leave(self):
+        """Close, and return when the daemon has let go of the guest's memory."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+            while self.sock.recv(4096):
+                pass
+        except TimeoutError:
+            raise
+        except OSError:
+            pass  # it was faster, or is gone itself
+        self.close()
+
     def __enter__(self):
         return self
 

@@ -61,8 +61,10 @@ class Vm:
             self.fe = None
 
     def replace(self):
-        """A new VMM process with a freshly booted guest."""
-        self.kill()
+        """A new VMM process with a freshly booted guest, in the memory of the old one."""
+        if self.fe:
+            self.fe.leave()
+            self.fe = None
         self.order = type(self.order)()
         self.guest.reboot()
         self.boot()
