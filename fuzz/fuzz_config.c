@@ -14,19 +14,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "daemon/config.h"
 
 #define MAX_ARGS 32
 #define MAX_PATH 107
 #define LINE_ROOM 4096
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define check(condition)          \
-	do {                      \
-		if (!(condition)) \
-			abort();  \
-	} while (0)
 
 static void check_line(const char *line)
 {

@@ -20,15 +20,8 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "check.h"
 #include "daemon/methods_private.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define check(condition)          \
-	do {                      \
-		if (!(condition)) \
-			abort();  \
-	} while (0)
 
 #define OUTPUT_ROOM (1u << 20)
 #define MAX_VMS 3u

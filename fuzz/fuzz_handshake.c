@@ -15,15 +15,8 @@
 #include <string.h>
 
 #include "base/compiler.h"
+#include "check.h"
 #include "host/handshake.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define check(condition)          \
-	do {                      \
-		if (!(condition)) \
-			abort();  \
-	} while (0)
 
 #define UNTOUCHED_PORT 0xdeadbeefu
 #define UNTOUCHED_LINE 12345u

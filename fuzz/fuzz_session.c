@@ -25,20 +25,13 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "check.h"
 #include "vhost_user/vu_session.h"
 #include "vhost_user/vu_spec.h"
 #include "virtio/ring_spec.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 #define PACKED (UINT64_C(1) << VIRTIO_F_RING_PACKED_BIT)
 #define FOR_PACKED 0x40u /* in an argument: what only fits a packed ring */
-#define check(condition)          \
-	do {                      \
-		if (!(condition)) \
-			abort();  \
-	} while (0)
-
 #define MEMORY_BYTES 0x20000u
 #define UVA UINT64_C(0x100000)
 #define GPA UINT64_C(0x10000)

@@ -26,16 +26,9 @@
 #include <string.h>
 
 #include "base/le.h"
+#include "check.h"
 #include "virtio/ring_spec.h"
 #include "virtio/vring.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define check(condition)          \
-	do {                      \
-		if (!(condition)) \
-			abort();  \
-	} while (0)
 
 #define MAX_LOG2_SIZE 8u
 #define PACKED 0x80u /* in the byte of the size, which is then 1 to 128 */
