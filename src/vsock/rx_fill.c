@@ -224,16 +224,24 @@ bool rx_take_slots(struct rx_fill *fill, const struct pkt *pkt, uint32_t max_byt
 	return slots->count > 0;
 }
 
+/* A read that failed may have left bytes in buffers that nobody gets to see. */
+static cold_path void log_unseen(const struct vring *ring, const struct rx_slots *slots)
+{
+	for (uint32_t i = 0; i < slots->count; i++) {
+		const struct rx_slot *slot = &slots->slot[i];
+
+		vring_log_pieces(ring, slot->iov, slot->pieces, VSOCK_HDR_BYTES + slot->room);
+	}
+}
+
 uint32_t rx_commit_slots(struct rx_fill *fill, const struct pkt *pkt, struct rx_slots *slots,
 			 uint32_t bytes, struct credit_out *credit)
 {
 	uint8_t header[VSOCK_HDR_BYTES];
 	uint32_t used = 0;
 
-	/* a read that failed may have left bytes in buffers that nobody gets to see */
-	for (uint32_t i = 0; bytes == 0 && i < slots->count; i++)
-		vring_wrote(fill->ring, slots->slot[i].iov, slots->slot[i].pieces,
-			    VSOCK_HDR_BYTES + slots->slot[i].room);
+	if (unlikely(fill->ring->log != NULL && bytes == 0))
+		log_unseen(fill->ring, slots);
 	pkt_encode(header, pkt);
 	while (bytes > 0 && used < slots->count) {
 		const struct rx_slot *slot = &slots->slot[used++];
