@@ -4,7 +4,7 @@
  *
  * Input: 'a' and arguments separated by newlines, or any other byte and the
  * text of a file. Checked: an error is exactly one printable line; what is
- * accepted keeps every promise of daemon/config.h.
+ * accepted keeps every promise of config/config.h.
  */
 #include <fcntl.h>
 #include <stdint.h>
@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "daemon/config.h"
+#include "config/config.h"
 
 #define MAX_ARGS 32
 #define MAX_PATH 107

@@ -7,7 +7,7 @@
 #define DAEMON_ACTIVATION_H
 
 #include "base/compiler.h"
-#include "daemon/config.h"
+#include "config/config.h"
 #include "host/passed.h"
 
 #define ACTIVATION_FIRST_FD 3 /* the sockets lie from here on */

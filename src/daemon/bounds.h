@@ -18,7 +18,7 @@
 
 #include "base/compiler.h"
 #include "base/quota.h"
-#include "daemon/config.h"
+#include "config/config.h"
 
 /* Places at least, where VMs may be added later. */
 #define BOUNDS_SPARE_PLACES 16u

@@ -7,9 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "config/config.h"
 #include "confine/sandbox.h"
 #include "daemon/activation.h"
-#include "daemon/config.h"
 #include "daemon/serve.h"
 
 #define EXIT_CANNOT_SERVE 1 /* the environment refuses: a socket, memory, a limit */

@@ -15,8 +15,8 @@
 #include <stdio.h>
 
 #include "base/compiler.h"
+#include "config/config.h"
 #include "daemon/bounds.h"
-#include "daemon/config.h"
 #include "daemon/vm.h"
 #include "daemon/vm_set.h"
 #include "daemon/worker.h"

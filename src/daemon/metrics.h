@@ -9,8 +9,8 @@
 #define DAEMON_METRICS_H
 
 #include "base/compiler.h"
+#include "config/config.h"
 #include "control/exporter.h"
-#include "daemon/config.h"
 #include "daemon/manager.h"
 #include "daemon/process.h"
 #include "host/unix_listener.h"

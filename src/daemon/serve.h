@@ -6,7 +6,7 @@
 #define DAEMON_SERVE_H
 
 #include "base/compiler.h"
-#include "daemon/config.h"
+#include "config/config.h"
 #include "host/passed.h"
 
 /**

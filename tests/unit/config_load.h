@@ -19,7 +19,7 @@
 #include "unit.h"
 
 #include "base/compiler.h"
-#include "daemon/config.h"
+#include "config/config.h"
 
 #define MAX_ARGS 12
 #define FILE_FD 100

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * test_config.c - daemon/config*.c, the command line: what is accepted and what
+ * test_config.c - what is in config/: the command line: what is accepted and what
  * it means, and the exact line for what is not. Files: test_config_yaml.c.
  */
 #include <sched.h>

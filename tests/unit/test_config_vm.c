@@ -6,7 +6,7 @@
 
 #include "config_load.h"
 
-#include "daemon/config.h"
+#include "config/config.h"
 
 #define A "guest-cid=3,socket=/s/a,uds-path=/u/a,groups=x+y"
 #define B "guest-cid=4,socket=/s/b,forward-cid=1,forward-listen=7+9,queue-size=64"

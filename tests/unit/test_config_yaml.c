@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * test_config_yaml.c - daemon/config_yaml.c: files that are accepted and what
+ * test_config_yaml.c - config/yaml.c: files that are accepted and what
  * they mean, the exact line for those that are not, bounds, random damage.
  */
 #include "config_load.h"

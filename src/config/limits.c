@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * config_limits.c - limits of a VM that runs: parsed beside what it has,
+ * limits.c - limits of a VM that runs: parsed beside what it has,
  * compared, taken over. Which keys these are the table says (CONFIG_IN_SET).
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/config.h"
-#include "daemon/config_private.h"
+#include "config/config.h"
+#include "config/private.h"
 
 void config_take_limits(struct vm_config *vm, const struct vm_config *from)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * config_yaml.c - reads the file named by --config into a draft. The only file
+ * yaml.c - reads the file named by --config into a draft. The only file
  * of the program that knows YAML, and the only one that opens this file.
  *
  * Theory of operation: the document has a fixed shape (a mapping; in it `vms`,
@@ -19,7 +19,7 @@
 #include <yaml.h>
 
 #include "base/fd.h"
-#include "daemon/config_private.h"
+#include "config/private.h"
 
 struct reader {
 	yaml_parser_t parser;

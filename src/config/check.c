@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * config_check.c - judges the VMs of a draft together; single values were
+ * check.c - judges the VMs of a draft together; single values were
  * judged when they were read. Makes no system call: paths are compared as text.
  *
  * Theory of operation: first each VM for itself (missing keys, keys that
@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/config_private.h"
+#include "config/private.h"
 
 #define NAME_ROOM 64u
 #define NUMBER_ROOM 16u

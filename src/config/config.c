@@ -12,8 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/config.h"
-#include "daemon/config_private.h"
+#include "config/config.h"
+#include "config/private.h"
 
 void config_clear_vm(struct vm_config *vm)
 {

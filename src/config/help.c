@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * config_help.c - --help, made from the table of keys. Prints and does nothing else.
+ * help.c - --help, made from the table of keys. Prints and does nothing else.
  */
 #include <string.h>
 
-#include "daemon/config_private.h"
+#include "config/private.h"
 
 static void print_row(FILE *out, const struct config_key *key)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * config_keys.c - the one table of keys, and the parsers of most of their values.
+ * keys.c - the one table of keys, and the parsers of most of their values.
  *
  * An option, a key of --vm and a key of the file are the same row. To add one:
  * a name in enum config_key_id, a row here, a field, a line in the man page.
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/config_private.h"
+#include "config/private.h"
 
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)

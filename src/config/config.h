@@ -5,8 +5,8 @@
  * May read the configuration file and look users and groups up; creates and
  * removes nothing.
  */
-#ifndef DAEMON_CONFIG_H
-#define DAEMON_CONFIG_H
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
 
 #include <netinet/in.h>
 #include <stdbool.h>

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * config_vm.c - single VMs: copies, comparisons, and VMs that come while others
+ * vm.c - single VMs: copies, comparisons, and VMs that come while others
  * run. Reads no file.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/config.h"
-#include "daemon/config_private.h"
+#include "config/config.h"
+#include "config/private.h"
 
 static bool is_member(const struct vm_config *vm, const char *group)
 {

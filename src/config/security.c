@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * config_security.c - the values of the options that protect the host: modes,
+ * security.c - the values of the options that protect the host: modes,
  * users and groups. Asks the system's user database, and nothing else.
  */
 #include <errno.h>
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/config_private.h"
+#include "config/private.h"
 
 #define MAX_MODE 0777u
 

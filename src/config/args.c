@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * config_args.c - reads the command line into a draft, judging one value at a
+ * args.c - reads the command line into a draft, judging one value at a
  * time. Touches no file: it only notes the name that --config gives.
  *
  * The forms are those the users of rust-vmm's program know: "--key value",
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/config_private.h"
+#include "config/private.h"
 
 struct args {
 	struct config_draft *draft;

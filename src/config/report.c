@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * config_report.c - the one line about an operator's mistake.
+ * report.c - the one line about an operator's mistake.
  *
  * Everything the operator wrote passes escape() on its way out: whatever a file
  * holds, the result is one line that cannot drive a terminal.
@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/config_private.h"
+#include "config/private.h"
 
 /* Longest piece of what the operator wrote that is shown; the rest becomes "...". */
 #define SHOWN_BYTES 160u

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * config_endpoint.c - where to serve metrics: a Unix socket or the loopback
+ * endpoint.c - where to serve metrics: a Unix socket or the loopback
  * interface, nothing else. Looks up no name.
  */
 #include <arpa/inet.h>
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/config_private.h"
+#include "config/private.h"
 
 #define MAX_HOST_BYTES 46u
 

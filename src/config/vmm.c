@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * config_vmm.c - values that are about the VMM: on which side it is, what it is
+ * vmm.c - values that are about the VMM: on which side it is, what it is
  * offered, and the descriptors that the parent handed over. Looks at those and
  * changes nothing.
  *
@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "daemon/config_private.h"
+#include "config/private.h"
 
 /* @no, @yes: the two words; the field is whether it was the second. */
 static int set_choice(const char *text, const char *no, const char *yes, bool *field)

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * config_values.c - parsers of names and of numbers with a suffix.
+ * values.c - parsers of names and of numbers with a suffix.
  * Makes no system call.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/config_private.h"
+#include "config/private.h"
 
 /* What stands behind the digits: nothing or one of K, M, G. Return: its power of two, or -1. */
 static int suffix_shift(const char *suffix)

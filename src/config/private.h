@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * config_private.h - what the config*.c files share, and nobody else includes.
+ * private.h - what the files of this folder share, and nobody else includes.
  *
  * The command line and the file are two readers of the same keys: both look a
- * key up in the one table (config_keys.c) and store its text through
+ * key up in the one table (keys.c) and store its text through
  * config_key_begin() and config_key_add() into a draft, which remembers where
- * each value came from. config_check.c judges the finished draft as a whole.
+ * each value came from. check.c judges the finished draft as a whole.
  *
  * Errors: whoever finds a mistake of the operator calls config_report() and
  * returns -EINVAL, which means "already told" up to config_load(). Every other
  * -errno is told there.
  */
-#ifndef DAEMON_CONFIG_PRIVATE_H
-#define DAEMON_CONFIG_PRIVATE_H
+#ifndef CONFIG_PRIVATE_H
+#define CONFIG_PRIVATE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,7 +21,7 @@
 
 #include "base/compiler.h"
 #include "base/log.h"
-#include "daemon/config.h"
+#include "config/config.h"
 
 /* Order of --help. */
 enum config_key_id {
@@ -154,7 +154,7 @@ struct config_target {
 	FILE *err;
 };
 
-/* config_report.c */
+/* report.c */
 
 /**
  * config_report() - Write the one line about an operator's mistake
@@ -175,7 +175,7 @@ void config_where_name(const struct config_where *where, char *name, size_t room
 struct config_where config_where_of(const struct config_draft *draft, const struct vm_draft *vm,
 				    enum config_key_id key) must_use;
 
-/* config_keys.c */
+/* keys.c */
 
 /** The row of a key. */
 const struct config_key *config_key(enum config_key_id id) must_use;
@@ -207,16 +207,16 @@ int config_key_begin(const struct config_target *target, const struct config_whe
 int config_key_add(const struct config_target *target, const struct config_where *where,
 		   enum config_key_id id, const char *value) must_use;
 
-/* config_help.c */
+/* help.c */
 
 /** Write --help, made from the table. */
 void config_print_help(FILE *out);
 
-/* config_values.c: parsers of values, as config_key.set */
+/* values.c: parsers of values, as config_key.set */
 int config_add_group(const struct config_key *key, void *field, const char *text) must_use;
 int config_set_rate(const struct config_key *key, void *field, const char *text) must_use;
 
-/* config_security.c: parsers of values, as config_key.set */
+/* security.c: parsers of values, as config_key.set */
 int config_set_sandbox(const struct config_key *key, void *field, const char *text) must_use;
 int config_set_user(const struct config_key *key, void *field, const char *text) must_use;
 int config_set_group(const struct config_key *key, void *field, const char *text) must_use;
@@ -239,7 +239,7 @@ void config_clear_vm(struct vm_config *vm);
 /** Groups of a VM that names none. Return: 0 or -ENOMEM. */
 int config_default_group(struct vm_draft *draft) must_use;
 
-/* config_args.c */
+/* args.c */
 
 /**
  * config_read_pair() - One "key=value" of a VM
@@ -256,12 +256,12 @@ int config_read_vm(struct config_draft *draft, const char *value) must_use;
 /** Read the command line into @draft. Return: 0, 1 when --help or --version was done, -errno. */
 int config_read_args(struct config_draft *draft, int argc, char **argv, FILE *out) must_use;
 
-/* config_yaml.c */
+/* yaml.c */
 
 /** Read draft->file (draft->fd if there is one) into @draft. Return: 0 or -errno. */
 int config_read_file(struct config_draft *draft) must_use;
 
-/* config_vmm.c, config_endpoint.c: parsers of values, as config_key.set */
+/* vmm.c, endpoint.c: parsers of values, as config_key.set */
 int config_set_dials(const struct config_key *key, void *field, const char *text) must_use;
 int config_set_endpoint(const struct config_key *key, void *field, const char *text) must_use;
 int config_set_off(const struct config_key *key, void *field, const char *text) must_use;
@@ -270,7 +270,7 @@ int config_set_on(const struct config_key *key, void *field, const char *text) m
 /** Whether what the parent is said to have handed over is there. Return: 0 or -errno. */
 int config_check_fds(const struct config_draft *draft) must_use;
 
-/* config_check.c */
+/* check.c */
 
 /** Judge the VMs together: missing keys, exclusions, duplicates. Return: 0 or -errno. */
 int config_check(const struct config_draft *draft) must_use;
