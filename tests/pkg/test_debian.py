@@ -19,6 +19,7 @@ import gsocket
 from daemon import ROOT, VmPaths
 from hostsock import HostListener, dial
 from vm import Vm
+from tree import copy_sources
 from waiting import until
 
 UNIT = "vhost-device-vsock"
@@ -41,14 +42,7 @@ def fixture_built(tmp_path_factory):
         return os.environ["VDV_DEB"]
     need(*NEEDED)
     folder = tmp_path_factory.mktemp("deb")
-    source = folder / "source"
-    source.mkdir()
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT,
-                           capture_output=True, text=True, check=True).stdout.splitlines()
-    for name in files:
-        if os.path.isfile(os.path.join(ROOT, name)):
-            os.makedirs(os.path.dirname(source / name), exist_ok=True)
-            shutil.copy2(os.path.join(ROOT, name), source / name)
+    source = copy_sources(folder / "source")
     log = folder / "log"
     with open(log, "wb") as out:
         done = subprocess.run([*BUILD_COMMAND, "-j2"], cwd=source,
