@@ -8,6 +8,7 @@
  *   copy        memcpy from packets into RX buffers of a ring
  *   eventfd     two threads wake each other through eventfds
  *   socket      two threads wake each other by a byte through AF_UNIX
+ *   crr, crr_host  connect/request/close, see w_base_crr.c
  *   eventfd_beside, socket_beside  the same while another two move bulk through a pair
  */
 #include <errno.h>
@@ -300,5 +301,6 @@ void workload_base(const struct options *o)
 	copy_into_ring(o);
 	round_trips(o, false, "eventfd");
 	round_trips(o, true, "socket");
+	base_connects(o);
 	beside_bulk(o);
 }
