@@ -158,6 +158,7 @@ static void copy_into_ring(const struct options *o)
 	size_t ring = o->guest.ring;
 	uint8_t *from = must_calloc(1, PATTERN_BYTES);
 	uint8_t *to = must_calloc(ring, RX_STRIDE);
+	uint64_t cpu = thread_cpu_ns();
 	uint64_t start = now_ns();
 	uint64_t end = start + o->run_ms * NS_PER_MS / 2;
 	uint64_t bytes = 0;
@@ -178,6 +179,8 @@ static void copy_into_ring(const struct options *o)
 	result_begin(&r, "base");
 	result_string(&r, "what", "copy");
 	result_number(&r, "gbit_per_s", (double)bytes * 8 / (double)(now_ns() - start));
+	result_number(&r, "cpu_s_per_gib",
+		      (double)(thread_cpu_ns() - cpu) / 1e9 / ((double)bytes / 1073741824.0));
 	result_number(&r, "check", to[VSOCK_HDR_BYTES]);
 	result_end(&r);
 	free(from);
