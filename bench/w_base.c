@@ -8,6 +8,7 @@
  *   copy        memcpy from packets into RX buffers of a ring
  *   eventfd     two threads wake each other through eventfds
  *   socket      two threads wake each other by a byte through AF_UNIX
+ *   crr, crr_host  connect/request/close, see w_base_crr.c
  *   eventfd_beside, socket_beside  the same while another two move bulk through a pair
  */
 #include <errno.h>
@@ -157,6 +158,7 @@ static void copy_into_ring(const struct options *o)
 	size_t ring = o->guest.ring;
 	uint8_t *from = must_calloc(1, PATTERN_BYTES);
 	uint8_t *to = must_calloc(ring, RX_STRIDE);
+	uint64_t cpu = thread_cpu_ns();
 	uint64_t start = now_ns();
 	uint64_t end = start + o->run_ms * NS_PER_MS / 2;
 	uint64_t bytes = 0;
@@ -177,6 +179,8 @@ static void copy_into_ring(const struct options *o)
 	result_begin(&r, "base");
 	result_string(&r, "what", "copy");
 	result_number(&r, "gbit_per_s", (double)bytes * 8 / (double)(now_ns() - start));
+	result_number(&r, "cpu_s_per_gib",
+		      (double)(thread_cpu_ns() - cpu) / 1e9 / ((double)bytes / 1073741824.0));
 	result_number(&r, "check", to[VSOCK_HDR_BYTES]);
 	result_end(&r);
 	free(from);
@@ -300,5 +304,6 @@ void workload_base(const struct options *o)
 	copy_into_ring(o);
 	round_trips(o, false, "eventfd");
 	round_trips(o, true, "socket");
+	base_connects(o);
 	beside_bulk(o);
 }

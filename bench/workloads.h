@@ -25,4 +25,7 @@ void workload_vms(const struct options *options);
 /** What the machine can do without a daemon. */
 void workload_base(const struct options *options);
 
+/** The part of it that connects. */
+void base_connects(const struct options *options);
+
 #endif
