@@ -15,7 +15,9 @@
  *
  * One message about packets at a time is on its way to the main thread. It stays
  * "posted" while the socket takes nothing, so that a stalled reader costs no
- * wake-ups.
+ * wake-ups. It has one of few places, so it does not keep it for ever: who takes
+ * nothing for CAPTURE_READER_MS while there is something is dropped, which the log
+ * says; the stream then ends without its last record.
  *
  * A capture ends when the client shuts its side down or goes away, or when the
  * VM ends. The tap goes first, then what is in the ring is sent and a last
@@ -25,13 +27,16 @@
 #include "daemon/capture.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "daemon/manager.h"
 
 #define PUMP_BYTES (1024u * 1024u) /* a turn; then it is the other clients' */
@@ -42,6 +47,7 @@ struct capture {
 	struct tap tap;
 	struct vm *vm; /* NULL: the tap is not on it any more */
 	struct capture_wish wish;
+	char tag[16]; /* of lines in the log */
 
 	pthread_mutex_t lock; /* of those who write */
 	struct capture_ring ring;
@@ -175,11 +181,6 @@ static void end_capture(struct capture *capture)
 		destroy(capture);
 }
 
-static void on_stall(struct timer *timer)
-{
-	end_capture(container_of(timer, struct capture, stall));
-}
-
 /* No further packets; what there is has to be read. Return: 0 or -ENOMEM. */
 static int begin_end(struct capture *capture)
 {
@@ -202,10 +203,6 @@ static ssize_t send_some(struct capture *capture)
 	if (sent < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 	capture_ring_consume(&capture->ring, (size_t)sent);
-	if (capture->ending)
-		return loop_arm(capture->captures->loop, &capture->stall, CAPTURE_STALL_MS) < 0
-			       ? -ENOMEM
-			       : sent;
 	return sent;
 }
 
@@ -216,6 +213,21 @@ static void put_end(struct capture *capture)
 
 	/* into an empty ring */
 	capture->ended = capture_ring_end(&capture->ring, &note);
+}
+
+/* What is left must be taken in time; @progress: some was. Return: 0 or -ENOMEM. */
+static int limit_stall(struct capture *capture, bool progress)
+{
+	struct loop *loop = capture->captures->loop;
+
+	if (!capture->ending && capture_ring_is_empty(&capture->ring)) {
+		loop_disarm(loop, &capture->stall);
+		return 0;
+	}
+	if (!progress && timer_is_armed(&capture->stall))
+		return 0;
+	return loop_arm(loop, &capture->stall,
+			capture->ending ? CAPTURE_STALL_MS : CAPTURE_READER_MS);
 }
 
 /* Send up to PUMP_BYTES. Return: 0; -errno: it is over. */
@@ -234,7 +246,9 @@ static int pump(struct capture *capture)
 	}
 	if (sent < 0)
 		return (int)sent;
-	return capture->ended && capture_ring_is_empty(&capture->ring) ? -ESHUTDOWN : 0;
+	if (capture->ended && capture_ring_is_empty(&capture->ring))
+		return -ESHUTDOWN;
+	return limit_stall(capture, done > 0);
 }
 
 /* Wait for what comes next: the socket if something is left, else a message. */
@@ -268,6 +282,21 @@ static void go_on(struct capture *capture)
 		err = watch(capture);
 	if (err < 0)
 		end_capture(capture);
+}
+
+/* A socket says that there is room only when most of it is: look whether there is some. */
+static void on_stall(struct timer *timer)
+{
+	struct capture *capture = container_of(timer, struct capture, stall);
+
+	if (!capture->ending && send_some(capture) > 0) {
+		go_on(capture);
+		return;
+	}
+	if (!capture->ending)
+		log_warning(capture->tag, "the reader of a capture took nothing for %u s: dropped",
+			    CAPTURE_READER_MS / 1000);
+	end_capture(capture);
 }
 
 static void came(struct capture *capture)
@@ -343,6 +372,7 @@ int capture_begin(struct captures *captures, struct vm *vm, const struct capture
 	}
 	capture->captures = captures;
 	capture->vm = vm;
+	(void)snprintf(capture->tag, sizeof(capture->tag), "vm=%" PRIu32, vm_cid(vm));
 	capture->wish = *wish;
 	capture->tap.packet = on_packet;
 	capture->tap.gone = on_gone;

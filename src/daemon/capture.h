@@ -18,7 +18,8 @@
 
 #define CAPTURE_MAX 8u /* at a time; each has a ring */
 #define CAPTURE_MAX_PORTS 16u
-#define CAPTURE_STALL_MS 10000u /* at the end, without one byte read */
+#define CAPTURE_READER_MS 60000u /* packets wait, and not one byte is read: dropped */
+#define CAPTURE_STALL_MS 10000u  /* the same at the end */
 
 /** The captures of a daemon. Zero-initialised is closed. */
 struct captures {

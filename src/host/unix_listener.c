@@ -61,19 +61,36 @@ static int probe(const struct sockaddr_un *address)
 	return -EADDRINUSE; /* EAGAIN: its backlog is full, EPROTOTYPE: another type */
 }
 
-/* Make room at the path. Return: 0 or why it must not be touched. */
+/* A number of a node may be given again at once; the time of its making is another then. */
+static bool is_same_node(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
+	       a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+/*
+ * Make room at the path. Somebody else may do the same: what is removed is what
+ * nobody listened at, not what came to lie there since. No call removes a node by
+ * anything but its name, so a moment remains between the last look and unlink().
+ * Return: 0 or why it must not be touched.
+ */
 static int remove_stale(const struct sockaddr_un *address)
 {
+	struct stat before;
 	struct stat st;
 	int err;
 
-	if (lstat(address->sun_path, &st) < 0)
+	if (lstat(address->sun_path, &before) < 0)
 		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISSOCK(st.st_mode))
+	if (!S_ISSOCK(before.st_mode))
 		return -EEXIST;
 	err = probe(address);
 	if (err < 0)
 		return err;
+	if (lstat(address->sun_path, &st) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (!is_same_node(&before, &st))
+		return -EADDRINUSE;
 	return unlink(address->sun_path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
@@ -108,19 +125,34 @@ static int bind_node(int fd, const struct sockaddr_un *address, const struct uni
 	return err;
 }
 
-/* Give the node its group and know it again; nobody can connect before listen(). */
-static int settle_node(struct unix_listener *listener, const char *name, gid_t group)
+/* The socket is open and keeps the node's number from being given again. */
+static bool is_own_node(const struct unix_listener *listener, const char *name)
 {
 	struct stat st;
 
-	if (group != (gid_t)-1 &&
-	    fchownat(listener->dir_fd, name, (uid_t)-1, group, AT_SYMLINK_NOFOLLOW) < 0)
-		return -errno;
+	return fstatat(listener->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       st.st_dev == listener->dev && st.st_ino == listener->ino;
+}
+
+/*
+ * Know the node again, give it its group, and listen; nobody can connect before.
+ * Until then it looks like a stale one to others, who may have replaced it: then
+ * the path is theirs.
+ */
+static int settle_node(struct unix_listener *listener, int fd, const char *name, gid_t group)
+{
+	struct stat st;
+
 	if (fstatat(listener->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
 	listener->dev = st.st_dev;
 	listener->ino = st.st_ino;
-	return 0;
+	if (group != (gid_t)-1 &&
+	    fchownat(listener->dir_fd, name, (uid_t)-1, group, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if (listen(fd, LISTEN_BACKLOG) < 0)
+		return -errno;
+	return is_own_node(listener, name) ? 0 : -EADDRINUSE;
 }
 
 static const char *node_name(const struct unix_listener *listener)
@@ -157,11 +189,10 @@ int unix_listener_open(struct unix_listener *listener, const char *path, int typ
 		return err;
 	made.dir_fd = dir_fd;
 	memcpy(made.path, address.sun_path, sizeof(made.path));
-	err = settle_node(&made, name, access->group);
-	if (err == 0 && listen(fd, LISTEN_BACKLOG) < 0)
-		err = -errno;
+	err = settle_node(&made, fd, name, access->group);
 	if (err < 0) {
-		(void)unlinkat(dir_fd, name, 0);
+		if (is_own_node(&made, name))
+			(void)unlinkat(dir_fd, name, 0);
 		return err;
 	}
 	*listener = made;
@@ -173,12 +204,10 @@ int unix_listener_open(struct unix_listener *listener, const char *path, int typ
 void unix_listener_remove(struct unix_listener *listener)
 {
 	const char *name = node_name(listener);
-	struct stat st;
 
 	if (listener->dir_fd < 0)
 		return;
-	if (fstatat(listener->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    st.st_dev == listener->dev && st.st_ino == listener->ino)
+	if (is_own_node(listener, name))
 		(void)unlinkat(listener->dir_fd, name, 0);
 	fd_close(&listener->dir_fd);
 }

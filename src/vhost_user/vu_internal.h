@@ -30,6 +30,12 @@
 /** A front-end asked for a translation must have answered after this long. */
 #define VU_MISS_TIMEOUT_MS 5000u
 
+/**
+ * From SET_DEVICE_STATE_FD to the end of what is loaded. The bytes come with a
+ * migration's stream, so this outlasts a network that is gone for a while.
+ */
+#define VU_STATE_TIMEOUT_MS 60000u
+
 /** Messages handled before other sources of the loop have their turn. */
 #define VU_MESSAGES_PER_TURN 16u
 
@@ -52,9 +58,11 @@ enum vu_enable {
 struct vu_state {
 	int fd; /* the channel that is being read, or -1 */
 	struct loop_source source;
+	struct timer deadline;             /* armed while fd is there */
 	uint8_t bytes[VU_SAVED_BYTES + 1]; /* one more tells that it is too long */
 	size_t have;
 	bool ended;   /* the front-end closed its end */
+	bool late;    /* it did not in time */
 	bool loading; /* and has not asked how it went */
 	bool saved;
 };

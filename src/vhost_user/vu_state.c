@@ -18,7 +18,8 @@
  * The channel is the front-end's: a pipe or a socket, made non-blocking. What is
  * saved fits any pipe, so it is written at once or not at all. What is loaded is
  * read as it comes, and judged when the front-end asks how it went; it must have
- * closed its end by then. More than VU_SAVED_BYTES are not read.
+ * closed its end by then, and within VU_STATE_TIMEOUT_MS: then the channel is
+ * closed and the answer is an error. More than VU_SAVED_BYTES are not read.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -43,6 +44,7 @@ static const uint8_t magic[VERSION_AT] = { 'V', 'D', 'V', 'S', 'T', 'A', 'T', 'E
 
 static void drop_channel(struct vu_session *session)
 {
+	loop_disarm(session->loop, &session->state.deadline);
 	loop_del(session->loop, &session->state.source);
 	fd_close(&session->state.fd);
 }
@@ -74,11 +76,20 @@ static void on_channel(struct loop_source *source, uint32_t events)
 		drop_channel(session);
 }
 
+static void on_deadline(struct timer *timer)
+{
+	struct vu_session *session = container_of(timer, struct vu_session, state.deadline);
+
+	session->state.late = true;
+	drop_channel(session);
+}
+
 void vu_state_init(struct vu_session *session)
 {
 	session->state.fd = -1;
 	session->state.source.fd = -1;
 	session->state.source.on_event = on_channel;
+	session->state.deadline.on_expire = on_deadline;
 }
 
 void vu_state_fini(struct vu_session *session)
@@ -105,6 +116,8 @@ static const char *load(struct vu_session *session)
 	const struct vu_state *state = &session->state;
 	const uint8_t *bytes = state->bytes;
 
+	if (state->late)
+		return "it did not end in time";
 	if (!state->ended || state->have != VU_SAVED_BYTES)
 		return "it has another length, or no end";
 	if (memcmp(bytes, magic, sizeof(magic)) != 0)
@@ -154,6 +167,7 @@ static const char *begin(struct vu_session *session, uint64_t how)
 	drop_channel(session);
 	session->state.have = 0;
 	session->state.ended = false;
+	session->state.late = false;
 	session->state.loading = how == 1;
 	session->state.saved = false;
 	if (how == 0) {
@@ -163,8 +177,12 @@ static const char *begin(struct vu_session *session, uint64_t how)
 		session->state.saved = true;
 		return NULL; /* the descriptor is closed after the message: that is the end */
 	}
-	if (loop_add(session->loop, &session->state.source, session->fds[0], EPOLLIN) < 0)
+	if (loop_arm(session->loop, &session->state.deadline, VU_STATE_TIMEOUT_MS) < 0)
+		return "no memory for a deadline";
+	if (loop_add(session->loop, &session->state.source, session->fds[0], EPOLLIN) < 0) {
+		loop_disarm(session->loop, &session->state.deadline);
 		return "the channel cannot be waited for";
+	}
 	session->state.fd = fd_take(&session->fds[0]);
 	return NULL;
 }

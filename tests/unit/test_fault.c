@@ -3,6 +3,7 @@
  * test_fault.c - base/fault.c: a truncated file costs its own range only.
  */
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,12 +105,75 @@ static void test_unguarded(void **state)
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
 }
 
+#define RACE_PAGES 8u
+#define RACE_FAULTS 20000u
+
+/* Pages in a row: a canary, one that faults, and others. */
+struct race {
+	uint8_t *pages;
+	bool over;
+};
+
+/*
+ * Guards the canary alone, or what lies behind the faulting page, in the same entry
+ * of the table. The start of one with the length of the other covers them all.
+ */
+static void *change_ranges(void *arg)
+{
+	struct race *race = arg;
+
+	while (!__atomic_load_n(&race->over, __ATOMIC_RELAXED)) {
+		fault_unguard(fault_guard(race->pages, PAGE));
+		fault_unguard(fault_guard(race->pages + 2 * PAGE, (RACE_PAGES - 2) * PAGE));
+	}
+	return NULL;
+}
+
+static void fault_at(uint8_t *page, int empty)
+{
+	assert_ptr_equal(mmap(page, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, empty, 0),
+			 page);
+	((volatile uint8_t *)page)[0] = 1;
+}
+
+/* Other threads guard and forget ranges while one is repaired. */
+static void test_ranges_that_change(void **state)
+{
+	struct mapping first = map(1); /* the entry that the other thread takes */
+	struct mapping empty = map(1);
+	struct race race = { .pages = mmap(NULL, RACE_PAGES * PAGE, PROT_READ | PROT_WRITE,
+					   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) };
+	pthread_t other;
+	int guard;
+
+	(void)state;
+	assert_ptr_not_equal(race.pages, MAP_FAILED);
+	assert_int_equal(ftruncate(empty.fd, 0), 0);
+	guard = fault_guard(race.pages + PAGE, PAGE);
+	assert_true(guard >= 0);
+	race.pages[0] = 0x5a;
+	race.pages[2 * PAGE] = 0xa5;
+	unmap(&first, 1);
+	assert_int_equal(pthread_create(&other, NULL, change_ranges, &race), 0);
+	for (unsigned int i = 0; i < RACE_FAULTS && race.pages[0] == 0x5a; i++)
+		fault_at(race.pages + PAGE, empty.fd);
+	__atomic_store_n(&race.over, true, __ATOMIC_RELAXED);
+	pthread_join(other, NULL);
+	assert_int_equal(race.pages[0], 0x5a);
+	assert_int_equal(race.pages[2 * PAGE], 0xa5);
+	assert_true(fault_is_lost(guard));
+	fault_unguard(guard);
+	munmap(race.pages, RACE_PAGES * PAGE);
+	unmap(&empty, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_truncated),
 		cmocka_unit_test(test_handle_is_reused_clean),
 		cmocka_unit_test(test_unguarded),
+		cmocka_unit_test(test_ranges_that_change),
 	};
 
 	return cmocka_run_group_tests_name("fault", tests, NULL, NULL);

@@ -235,6 +235,55 @@ static void test_avail_event(void **state)
 	fake_free(f);
 }
 
+/* Where a guest writes an index of a descriptor. */
+enum index_place { IN_AVAIL, IN_RING, IN_TABLE, INDEX_PLACES };
+
+/* All descriptors are whole chains, but that the first leads to @index where that is written. */
+static void lay_index(struct fakering *f, enum index_place place, uint32_t count, uint16_t index)
+{
+	const struct fake_desc plain = { FAKE_A, 1, 0, 0 };
+	const struct fake_desc leads = { FAKE_A, 1, F_NEXT, index };
+	uint8_t *table = f->gmem.regions[f->gmem.count - 1].hva + FAKE_REGION_BYTES -
+			 (size_t)count * VRING_DESC_BYTES;
+
+	for (uint32_t i = 0; i < count; i++) {
+		const struct fake_desc *desc = i == 0 && place != IN_AVAIL ? &leads : &plain;
+
+		fake_set(f, i, *desc);
+		fake_put(f, table + (size_t)i * VRING_DESC_BYTES, desc);
+	}
+	if (place == IN_TABLE)
+		fake_set(f, 0,
+			 (struct fake_desc){ FAKE_C + FAKE_REGION_BYTES - count * VRING_DESC_BYTES,
+					     count * VRING_DESC_BYTES, F_INDIRECT, 0 });
+}
+
+/* Each place, each value: beyond the table none is followed, which ends with its block. */
+static void test_every_index(void **state)
+{
+	static const uint32_t sizes[] = { 1, 2, 64 };
+	unsigned int tried = 0;
+
+	(void)state;
+	for (unsigned int n = 0; n < array_size(sizes) * INDEX_PLACES; n++) {
+		enum index_place place = n % INDEX_PLACES;
+		struct fakering *f = fake_new(sizes[n / INDEX_PLACES], 0, 0);
+
+		for (uint32_t index = 0; index <= UINT16_MAX; index++, tried++) {
+			bool good = index < f->size && (place == IN_AVAIL || index != 0);
+			struct vring_chain chain;
+
+			lay_index(f, place, f->size, (uint16_t)index);
+			fake_offer(f, place == IN_AVAIL ? (uint16_t)index : 0);
+			assert_int_equal(fake_pop(f, &chain), good ? 1 : -EPROTO);
+			vring_stop(&f->vr);
+			fake_start(f, 0);
+		}
+		fake_free(f);
+	}
+	figure(tried, "indices");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -247,6 +296,7 @@ int main(void)
 		cmocka_unit_test(test_notify_on_empty),
 		cmocka_unit_test(test_kick_flag),
 		cmocka_unit_test(test_avail_event),
+		cmocka_unit_test(test_every_index),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 """Capture by the control socket: which packets, their bytes, and that nobody waits for a reader."""
 
+import os
+import signal
 import time
 
 import pytest
@@ -9,6 +11,7 @@ import gseqpacket
 import gsocket
 from capture import HEADERS, Capture
 from control import Control, Failure, path_of
+from daemon import binary, has_sanitizer
 from hostsock import stream
 from vhost_user import F_SEQPACKET, F_STREAM
 from vsockpkt import (OP_REQUEST, OP_RESPONSE, OP_RST, OP_RW, OP_SHUTDOWN, SEQ_EOM, SHUT_SEND,
@@ -16,6 +19,7 @@ from vsockpkt import (OP_REQUEST, OP_RESPONSE, OP_RST, OP_RW, OP_SHUTDOWN, SEQ_E
 from waiting import until
 
 RINGS = ("split", "packed")
+CLOCK_JUMP = os.path.join(os.path.dirname(binary()), "tests", "vu", "clock-jump.so")
 RING_BYTES = 4 << 20  # of a capture that is not read
 
 
@@ -175,6 +179,41 @@ def test_reader_that_stalls(start_controlled, start_vm, start_capture, pattern):
     other = start_capture(daemon, 3)
     sock.send_all(b"x")
     assert other.wait(1)[0].lost == 0
+
+
+@pytest.mark.skipif(has_sanitizer() or not os.path.exists(CLOCK_JUMP),
+                    reason="nothing can be preloaded")
+def test_reader_that_never_comes_back(start_controlled, start_vm, start_capture, pattern,
+                                      monkeypatch):
+    """It loses its place; who reads, and who has nothing to read, do not."""
+    monkeypatch.setenv("LD_PRELOAD", CLOCK_JUMP)
+    daemon, ctl = start_controlled(cids=(3, 4))
+    guest = start_vm(daemon, 3).guest
+    stalled = [start_capture(daemon, 3) for _ in range(6)]
+    reading, idle = start_capture(daemon, 3), start_capture(daemon, 4)
+    host, sock = host_pair(daemon, guest)
+    data = pattern(RING_BYTES)
+    assert stream([(sock, data, host)], timeout=60) == [data]
+    reading.wait(ctl.counters(3)["captured_packets"] // 8)
+    with pytest.raises(Failure, match="limit"):
+        start_capture(daemon, 3)
+    sock.send_all(b"marker")
+    until(lambda: reading.read_now()[-1].pkt.data == b"marker", "all of it")
+    os.kill(daemon.proc.pid, signal.SIGUSR2)
+    until(lambda: ctl.call("list") and daemon.stderr().count("took nothing for 60 s") == 6,
+          "them to be dropped")
+    sock.send_all(b"after")
+    until(lambda: reading.read_now()[-1].pkt.data == b"after", "what comes after")
+    again = [start_capture(daemon, 3) for _ in range(6)]
+    idle.finish()
+    for capture in stalled:
+        until(lambda c=capture: c.read_now() is None or c.sock.ended, "the end",
+              readers=[capture.sock])
+        assert capture.lost is None
+    for capture in again:
+        capture.finish()
+    reading.finish()
+    daemon.assert_healthy()
 
 
 def test_reader_that_catches_up(start_controlled, start_vm, start_capture, pattern):
