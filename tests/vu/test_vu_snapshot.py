@@ -3,8 +3,8 @@
 
 import pytest
 
-import gsocket
 import orders
+from gsocket import open_pair
 from hostsock import assert_live
 from migration import Copier, DirtyLog, TrackedMemory
 from vhost_user import FrontEnd
@@ -14,14 +14,6 @@ RINGS = ("split", "packed")
 TRANSPORT_RESET = bytes(4)
 SAVING = pytest.mark.parametrize("order", [orders.Crosvm, orders.CloudHypervisor],
                                  ids=lambda o: o.name)
-
-
-def open_pair(daemon, guest, port=50, local=5000):
-    door = daemon.listen(port, guest.cid)
-    sock = gsocket.connect(guest, local, port)
-    host = door.accept()
-    door.close()
-    return host, sock
 
 
 def restore(vm, daemon, state):
