@@ -102,7 +102,8 @@ static inline uint64_t check_inbox(struct side *s)
 	list_for_each_safe (pos, tmp, &inbox->all) {
 		struct inbox_flow *f = container_of(pos, struct inbox_flow, all);
 		uint32_t held = buf_length(&f->bytes);
-		bool waits = inbox_flow_waits(f) || f->owes != 0 || f->replaced;
+		bool waits = inbox_flow_waits(f) || f->owes != 0 || f->replaced ||
+			     inbox_flow_is_used_up(f);
 
 		check(inbox_find(inbox, f->src_cid, f->src_port, f->dst_port) == f);
 		check(held <= f->window && f->src_cid == s->other->cid);

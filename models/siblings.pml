@@ -13,6 +13,7 @@
  * Each guest sends ITEMS packets, has an RX ring of RING buffers, and may leave
  * CREDIT packets unread; it volunteers no credit (Linux before 6.7) and answers
  * a CREDIT_REQUEST. HOST packets of host programs want the ring, too.
+ * A -DPOLITE one sends only with credit that it has heard of, and asks nobody.
  * A -DCURT one does so only if it has read something since its last word.
  * `timeout` is the clock: it moves when nobody can.
  *
@@ -22,15 +23,18 @@
  * @run one_way ends -DITEMS_1=0 -DITEMS_0=2
  * @run one_way_host safety -DITEMS_1=0 -DITEMS_0=1 -DHOST=1
  * @run one_way_deep safety -DITEMS_1=0 -DITEMS_0=3 -DCREDIT=2 -DRING=2
+ * @run one_way_wide safety -DITEMS_1=0 -DITEMS_0=4 -DCREDIT=5 -DRING=2
  * @run curt safety -DITEMS_1=0 -DITEMS_0=3 -DRING=2 -DCURT
+ * @run polite safety -DITEMS_1=0 -DITEMS_0=3 -DRING=2 -DPOLITE
  * @run both safety
  * @run both_deep safety -DCREDIT=2
  * @mutant two_locks both
  * @mutant no_wake_blocked curt
- * @mutant no_wake_budget one_way_deep
+ * @mutant no_wake_budget one_way_wide
  * @mutant no_probe_timer one_way
  * @mutant probe_asks_once one_way
  * @mutant no_second_look one_way
+ * @mutant only_what_is_held polite
  * @mutant credit_not_noted one_way
  */
 #ifndef ITEMS_0
@@ -68,6 +72,8 @@ byte got_host[2];
 byte host_left[2] = HOST;
 byte unread[2];	  /* taken from the ring, not read by the program */
 byte fwd_total[2]; /* read by the program */
+byte put[2];	   /* packets it has put on its TX ring */
+byte heard[2];	   /* fwd_cnt that it knows of its peer */
 
 /* Of each device. */
 byte lock[2];	     /* 0: free, else 1 + the thread that holds it */
@@ -88,6 +94,17 @@ bool yield[2];
 
 #define credit(d) (sent[d] - fwd_cnt[d] < CREDIT)
 #define room(d) (rx_free[d] > 0)
+#ifdef MUTANT_only_what_is_held
+#define used_up(d) false
+#else
+#define used_up(d) (!credit(d)) /* inbox_flow_is_used_up() */
+#endif
+
+#ifdef POLITE
+#define may_send(g) (put[g] - heard[g] < CREDIT)
+#else
+#define may_send(g) true
+#endif
 
 #define acquire(d) atomic { assert(lock[d] != 1 + me); lock[d] == 0; lock[d] = 1 + me }
 #define release(d) lock[d] = 0
@@ -135,7 +152,7 @@ inline drain(d)
 					left--
 				:: else
 				fi;
-				where[d] = (held[d] > 0 -> BLOCKED : NOWHERE)
+				where[d] = (held[d] > 0 || used_up(d) -> BLOCKED : NOWHERE)
 			fi
 		fi
 	od
@@ -186,10 +203,11 @@ inline forward(d, rw)
 #endif
 	if
 	:: held[me] > 0 && credit(me) -> where[me] = READY
+	:: held[me] == 0 && !owes_ask[me] -> where[me] = (used_up(me) -> BLOCKED : NOWHERE)
 	:: else
 	fi;
 	if
-	:: where[me] == READY -> scheduled[me] = true
+	:: where[me] == READY || (where[me] == BLOCKED && !watched[me]) -> scheduled[me] = true
 	:: else
 	fi;
 #ifndef MUTANT_two_locks
@@ -200,7 +218,12 @@ inline forward(d, rw)
 	starved = !has_ring;
 	left = BUDGET;
 	if /* inbox_deliver() */
-	:: rw && held[d] == 0 && !owes_ask[d] && credit(d) && !starved && room(d) -> emit(d)
+	:: rw && held[d] == 0 && !owes_ask[d] && credit(d) && !starved && room(d) ->
+		emit(d);
+		if
+		:: used_up(d) -> where[d] = BLOCKED
+		:: else
+		fi
 	:: rw && !(held[d] == 0 && !owes_ask[d] && credit(d) && !starved && room(d)) ->
 		if
 		:: held[d] == 0 && !owes_ask[d] && credit(d) && !room(d) -> starved = true
@@ -208,7 +231,7 @@ inline forward(d, rw)
 		fi;
 		held[d]++;
 		where[d] = READY
-	:: !rw
+	:: !rw -> heard[d] = fwd_cnt[me] /* CREDIT_UPDATE; its way to the guest is left out */
 	fi;
 	/* device_end_sibling_fill() */
 	drain(d);
@@ -307,6 +330,10 @@ end:	do
 #ifndef MUTANT_probe_asks_once
 			asked[me] = false;
 #endif
+			if
+			:: held[me] == 0 -> owes_ask[me] = true
+			:: else
+			fi;
 			where[me] = READY
 		:: else
 		fi;
@@ -333,7 +360,8 @@ inline given_back()
 proctype guest(byte me)
 {
 end:	do
-	:: atomic { to_send[me] > 0 -> to_send[me]--; tx_rw[me]++; kick[me] = true }
+	:: atomic { to_send[me] > 0 && may_send(me) ->
+		to_send[me]--; put[me]++; tx_rw[me]++; kick[me] = true }
 	:: atomic { unread[me] > 0 -> unread[me]--; fwd_total[me]++ }
 	:: atomic { got_rw[me] > 0 -> got_rw[me]--; unread[me]++; rx_free[me]++ };
 		given_back()

@@ -30,7 +30,8 @@ static bool is_logging(const struct vu_session *session)
 void vu_log_attach(struct vu_ring *ring)
 {
 	struct vu_session *session = ring->session;
-	bool wanted = (ring->addr.flags & VU_RING_ADDR_F_LOG) != 0;
+	/* behind an IOMMU the address is an IOVA, like the others, and the log knows none */
+	bool wanted = (ring->addr.flags & VU_RING_ADDR_F_LOG) != 0 && !vu_translates(session);
 
 	vring_set_log(&ring->vring, is_logging(session) ? &session->log : NULL,
 		      wanted ? ring->addr.log : VRING_NO_LOG_ADDR);

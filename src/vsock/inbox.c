@@ -180,6 +180,8 @@ void inbox_probe(struct inbox *inbox, uint32_t elapsed_ms)
 		struct inbox_flow *flow = list_first(&inbox->blocked, struct inbox_flow, ready);
 
 		flow->asked = false;
+		if (!inbox_flow_waits(flow))
+			flow->owes |= CONN_OWES_CREDIT_REQUEST;
 		inbox_make_ready(inbox, flow);
 	}
 }
@@ -188,6 +190,15 @@ void inbox_begin_credit(struct inbox_flow *flow, uint32_t buf_alloc)
 {
 	flow->open = true; /* what it said before was about a predecessor */
 	flow->out.buf_alloc = buf_alloc;
+}
+
+/* Nothing is to be emitted: it is blocked if its sender is, by credit that moved. */
+static void settle(struct inbox *inbox, struct inbox_flow *flow)
+{
+	if (inbox_flow_is_used_up(flow))
+		inbox_block(inbox, flow);
+	else
+		list_remove(&flow->ready);
 }
 
 bool inbox_credit(struct inbox *inbox, struct inbox_flow *flow, uint32_t buf_alloc,
@@ -202,6 +213,8 @@ bool inbox_credit(struct inbox *inbox, struct inbox_flow *flow, uint32_t buf_all
 	if (inbox_flow_waits(flow) &&
 	    (credit_out_allowed(&flow->out) > 0 || flow->ends.complete > 0))
 		inbox_make_ready(inbox, flow);
+	if (!inbox_flow_waits(flow) && flow->owes == 0 && flow->replaced == 0)
+		settle(inbox, flow);
 	return true;
 }
 

@@ -28,6 +28,10 @@
  * so such a flow is blocked, the guest is asked by CREDIT_REQUEST, and asked
  * again by the owner's timer (inbox_probe) until its answer lets bytes go on.
  *
+ * A sender whose whole window is in the receiver's hands cannot send, and may not
+ * ask either. Its flow is blocked with nothing held: the timer asks the receiver
+ * for it, until the credit that is said has something left.
+ *
  * Locking: an inbox, and the RX ring it fills, are touched by the guest's owner
  * and by siblings' owners, always under the lock of the guest they belong to.
  * No thread ever holds two of these locks.
@@ -86,6 +90,15 @@ struct inbox_flow {
 static inline bool inbox_flow_waits(const struct inbox_flow *flow)
 {
 	return buf_length(&flow->bytes) > 0 || flow->ends.complete > 0;
+}
+
+/** Whether the receiver has all that the sender may send, and the sender may want to go on. */
+static inline bool inbox_flow_is_used_up(const struct inbox_flow *flow)
+{
+	uint32_t in_flight = credit_out_in_flight(&flow->out);
+
+	return in_flight > 0 && in_flight >= min_u32(flow->out.buf_alloc, flow->window) &&
+	       (flow->shutdown & VSOCK_SHUTDOWN_SEND) == 0;
 }
 
 struct inbox {

@@ -85,13 +85,6 @@ static void emit_held(struct inbox *inbox, struct inbox_flow *flow, struct rx_fi
 		(void)!emit_message(inbox, flow, fill);
 }
 
-/* With room in the ring it is the receiver's credit that lacks: ask for it. */
-static void block(struct inbox *inbox, struct inbox_flow *flow)
-{
-	list_remove(&flow->ready);
-	list_append(&inbox->blocked, &flow->ready);
-}
-
 /* Everything that waits, in order. Return: false when the ring had no room. */
 static bool emit_flow(struct inbox *inbox, struct inbox_flow *flow, struct rx_fill *fill)
 {
@@ -130,8 +123,8 @@ static bool drain_flow(struct inbox *inbox, struct inbox_flow *flow, struct rx_f
 		return false;
 	if (last && (flow->owes & CONN_OWES_RST) == 0)
 		inbox_close(inbox, flow);
-	else if (inbox_flow_waits(flow))
-		block(inbox, flow);
+	else if (inbox_flow_waits(flow) || inbox_flow_is_used_up(flow))
+		inbox_block(inbox, flow);
 	else
 		list_remove(&flow->ready);
 	return true;
@@ -218,6 +211,8 @@ static int deliver_bytes(struct inbox *inbox, struct inbox_flow *flow, struct pk
 	}
 	if (all || sent > 0)
 		flow->partly = seqpacket && (!all || (flags & VSOCK_SEQ_EOM) == 0);
+	if (all && inbox_flow_is_used_up(flow))
+		inbox_block(inbox, flow);
 	return all ? 0 : keep_rest(inbox, flow, payload, pkt->len - sent, flags);
 }
 

@@ -16,6 +16,13 @@ static inline void inbox_make_ready(struct inbox *inbox, struct inbox_flow *flow
 	list_append(&inbox->ready, &flow->ready);
 }
 
+/** Put @flow where the timer looks. */
+static inline void inbox_block(struct inbox *inbox, struct inbox_flow *flow)
+{
+	list_remove(&flow->ready);
+	list_append(&inbox->blocked, &flow->ready);
+}
+
 /** Bytes of @flow leave its buffer, to the guest or to nowhere. Without any the sender
  *  may be gone, and its count with it. */
 static inline void inbox_discharge(struct inbox_flow *flow, uint32_t bytes)

@@ -42,7 +42,8 @@ static void note_own_credit(struct device *device, const struct pkt *pkt)
 			device->probe_shift = 0; /* it reads, and may have to be asked each time */
 		}
 	}
-	if (!list_empty(&device->inbox.ready))
+	if (!list_empty(&device->inbox.ready) ||
+	    (inbox_needs_probe(&device->inbox) && !device->inbox.watched))
 		device->env->schedule(device->ctx);
 	device->env->unlock(device->ctx);
 }

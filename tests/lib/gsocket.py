@@ -200,6 +200,15 @@ def connect(guest, local_port, peer_port, peer_cid=HOST_CID, **kw):
     return sock.wait_connected()
 
 
+def open_pair(daemon, guest, port=50, local=5000):
+    """(host end, guest end) of a connection that the guest asks for."""
+    door = daemon.listen(port, guest.cid)
+    sock = connect(guest, local, port)
+    host = door.accept()
+    door.close()
+    return host, sock
+
+
 class Listener:
     """A listening guest socket: connections are accepted by themselves."""
 

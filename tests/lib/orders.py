@@ -3,14 +3,16 @@
 
 Each class talks to a FrontEnd: negotiate() is what the VMM does when it creates
 the device, activate() when the driver sets DRIVER_OK, stop() when the VM stops
-or the driver resets the device, resume() when it goes on afterwards.
+or the driver resets the device, resume() when it goes on afterwards. Those that can be saved have
+save(), what comes after stop() in a snapshot, and restore(), what another process of the VMM sends
+instead of negotiate() and activate().
 """
 
 import os
 
 from vhost_user import (EVENT_IDX, IN_ORDER, INDIRECT_DESC, NOTIFY_ON_EMPTY, P_CONFIG,
-                        P_CONFIGURE_MEM_SLOTS, P_MQ, P_REPLY_ACK, P_RESET_DEVICE,
-                        PROTOCOL_FEATURES, RING_PACKED, VERSION_1, new_eventfd)
+                        P_CONFIGURE_MEM_SLOTS, P_DEVICE_STATE, P_LOG_SHMFD, P_MQ, P_REPLY_ACK,
+                        P_RESET_DEVICE, PROTOCOL_FEATURES, RING_PACKED, VERSION_1, new_eventfd)
 
 RING_FEATURES = VERSION_1 | EVENT_IDX | INDIRECT_DESC | NOTIFY_ON_EMPTY
 
@@ -194,22 +196,54 @@ class QemuPlain(Qemu7):
 
 
 class Crosvm(Order):
-    """crosvm `--vhost-user vsock`: never sets need_reply, no INDIRECT_DESC."""
+    """crosvm `--vhost-user vsock`: never sets need_reply, no INDIRECT_DESC.
+
+    Features are sent only if they changed since they were sent last.
+    """
 
     name = "crosvm"
-    protocol = P_CONFIG | P_MQ | P_REPLY_ACK
+    protocol = P_CONFIG | P_MQ | P_REPLY_ACK | P_DEVICE_STATE
     features = VERSION_1 | EVENT_IDX
 
-    def negotiate(self, fe, guest):
+    def __init__(self):
+        super().__init__()
+        self.sent_features = None
+
+    def connect(self, fe):
         fe.set_owner()
         self.get_features(fe)
         self.agree_protocol(fe)
         if self.has(P_MQ):
             assert fe.get_queue_num() >= self.num_queues
+
+    def negotiate(self, fe, guest):
+        self.connect(fe)
         assert fe.get_config(0, 4) + fe.get_config(4, 4) == guest.cid.to_bytes(8, "little")
 
+    def send_features(self, fe, guest):
+        wanted = self.driver_features(guest)
+        if wanted != self.sent_features:
+            fe.set_features(wanted)
+            self.sent_features = wanted
+
+    def stop(self, fe, guest):
+        bases = []
+        for i, _ in self.queues(guest):
+            fe.set_vring_enable(i, 0)
+            bases.append(fe.get_vring_base(i))
+        return bases
+
+    def save(self, fe):
+        return fe.save_state()
+
+    def restore(self, fe, guest, state, bases):
+        self.connect(fe)
+        self.send_features(fe, guest)
+        assert fe.load_state(state) == 0
+        self.activate(fe, guest, bases)
+
     def activate(self, fe, guest, bases=None):
-        fe.set_features(self.driver_features(guest))
+        self.send_features(fe, guest)
         fe.set_mem_table(guest.mem.regions)
         for i, queue in self.queues(guest):
             fe.set_vring_num(i, queue.size)
@@ -224,7 +258,8 @@ class CloudHypervisor(Order):
     """Cloud Hypervisor `--generic-vhost-user`: need_reply on everything."""
 
     name = "cloud-hypervisor"
-    protocol = P_CONFIG | P_MQ | P_CONFIGURE_MEM_SLOTS | P_REPLY_ACK
+    protocol = (P_CONFIG | P_MQ | P_CONFIGURE_MEM_SLOTS | P_REPLY_ACK | P_LOG_SHMFD |
+                P_DEVICE_STATE)
     features = VERSION_1 | EVENT_IDX | INDIRECT_DESC
 
     def negotiate(self, fe, guest):
@@ -236,6 +271,28 @@ class CloudHypervisor(Order):
         if self.has(P_MQ):
             assert fe.get_queue_num() >= self.num_queues
         self.check_config(fe, guest)
+
+    def pause(self, fe, guest):
+        """What comes first in stop(); a VM that is not saved goes on from there."""
+        for i, _ in self.queues(guest):
+            fe.set_vring_enable(i, 0)
+
+    def unpause(self, fe, guest):
+        for i, _ in self.queues(guest):
+            fe.set_vring_enable(i, 1)
+
+    def save(self, fe):
+        return fe.save_state(by_socket=True)
+
+    def restore(self, fe, guest, state, bases):
+        """The protocol features are those of the snapshot; it does not ask again."""
+        fe.set_owner()
+        self.get_features(fe)
+        self.agreed_protocol = self.protocol
+        fe.set_protocol_features(self.agreed_protocol)
+        fe.need_reply = True
+        assert fe.load_state(state, by_socket=True) == 0
+        self.activate(fe, guest, bases)
 
     def activate(self, fe, guest, bases=None):
         fe.set_features(self.driver_features(guest))

@@ -318,8 +318,8 @@ class FrontEnd:
     def check_device_state(self):
         return U64.unpack(self.ask(CHECK_DEVICE_STATE))[0]
 
-    def save_state(self):
-        ours, theirs = os.pipe()
+    def save_state(self, by_socket=False):
+        ours, theirs = _channel(by_socket)
         self.set_device_state_fd(theirs, False)
         os.close(theirs)
         with open(ours, "rb") as channel:
@@ -327,9 +327,9 @@ class FrontEnd:
         assert self.check_device_state() == 0
         return data
 
-    def load_state(self, data):
+    def load_state(self, data, by_socket=False):
         """Returns what CHECK_DEVICE_STATE says."""
-        theirs, ours = os.pipe()
+        theirs, ours = _channel(by_socket)
         self.set_device_state_fd(theirs, True)
         os.close(theirs)
         try:
@@ -352,6 +352,13 @@ class FrontEnd:
         """SET_VRING_ADDR of a driver.Virtqueue."""
         uva = queue.mem.uva
         return self.set_vring_addr(index, uva(queue.desc), uva(queue.used), uva(queue.avail), **kw)
+
+
+def _channel(by_socket):
+    """Descriptors to read from and to write to."""
+    if by_socket:
+        return tuple(end.detach() for end in socket.socketpair())
+    return os.pipe()
 
 
 def new_eventfd():

@@ -93,11 +93,45 @@ static void test_ended_flow_is_given_up(void **state)
 	inbox_clear(&rig.inbox);
 }
 
+/* A sender whose window the receiver has: the receiver is asked until it says that it read. */
+static void test_used_up_window_is_asked_for(void **state)
+{
+	struct rig rig;
+	struct inbox_flow *flow;
+
+	(void)state;
+	rig_init(&rig, WINDOW);
+	flow = rig.flow;
+	inbox_begin_credit(flow, 1000);
+	credit_out_sent(&flow->out, 999);
+	assert_true(inbox_credit(&rig.inbox, flow, 1000, 0));
+	assert_false(inbox_needs_probe(&rig.inbox));
+	credit_out_sent(&flow->out, 1);
+	for (unsigned int i = 0; i < 3; i++) {
+		assert_true(inbox_credit(&rig.inbox, flow, 1000, 0));
+		assert_true(inbox_needs_probe(&rig.inbox));
+		assert_int_equal(flow->owes, 0);
+		inbox_probe(&rig.inbox, PROBE_MS);
+		assert_int_equal(flow->owes, CONN_OWES_CREDIT_REQUEST);
+		flow->owes = 0; /* it was sent */
+	}
+	assert_true(inbox_credit(&rig.inbox, flow, 1000, 1));
+	assert_false(inbox_needs_probe(&rig.inbox));
+	/* a window that shrinks is used up as well; a sender that has ended needs none */
+	assert_true(inbox_credit(&rig.inbox, flow, 500, 1));
+	assert_true(inbox_needs_probe(&rig.inbox));
+	flow->shutdown = VSOCK_SHUTDOWN_SEND;
+	assert_true(inbox_credit(&rig.inbox, flow, 500, 1));
+	assert_false(inbox_needs_probe(&rig.inbox));
+	inbox_clear(&rig.inbox);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_charge),
 		cmocka_unit_test(test_ended_flow_is_given_up),
+		cmocka_unit_test(test_used_up_window_is_asked_for),
 	};
 
 	return cmocka_run_group_tests_name("inbox", tests, NULL, NULL);

@@ -7,8 +7,8 @@ restored from a snapshot or came from another host.
 
 import pytest
 
-import gsocket
 import orders
+from gsocket import open_pair
 from hostsock import assert_live
 from vhost_user import FrontEnd
 from vsockpkt import OP_RST, OP_RW
@@ -19,14 +19,6 @@ TRANSPORT_RESET = bytes(4)
 RESTORED = pytest.mark.parametrize(
     "order", [orders.QemuGeneric, orders.Crosvm, orders.CloudHypervisor, orders.OpenVmm,
               orders.Alioth], ids=lambda o: o.name)
-
-
-def open_pair(daemon, guest, port=50, local=5000):
-    door = daemon.listen(port, guest.cid)
-    sock = gsocket.connect(guest, local, port)
-    host = door.accept()
-    door.close()
-    return host, sock
 
 
 def restore(vm, bases, order=None):

@@ -8,8 +8,10 @@ import time
 import pytest
 
 import gsocket
+import iommu
 from hostsock import stream
 from iommu import ELSEWHERE, PAGE, READ, WRITE, QemuIommu
+from migration import Copier, DirtyLog, TrackedMemory
 from vhost_user import (ACCESS_PLATFORM, IOTLB_MSG, P_BACKEND_REQ, SET_BACKEND_REQ_FD, Closed,
                         FrontEnd, Nack)
 from vsockpkt import HEADER_SIZE, OP_RW, Pkt
@@ -90,6 +92,27 @@ def test_invalidations_under_load(daemon, start_iommu, pattern):
         thread.join()
     assert count > 3
     exchange(daemon, vm.guest, pattern(1000))
+
+
+def test_log_of_written_pages(daemon, start_iommu, pattern, monkeypatch):
+    """It is of guest-physical addresses, and SET_VRING_ADDR tells the used ring's as an IOVA."""
+    shift = 1 << 34
+    monkeypatch.setattr(iommu, "ELSEWHERE", shift)
+    vm = start_iommu(mem=TrackedMemory(), queue_size=64)
+    top = max(region.gpa + region.size for region in vm.guest.mem.regions)
+    copier = Copier(vm, DirtyLog(vm.guest.mem, (shift + top) // PAGE // 8))
+    logged = copier.log.take
+    copier.log.take = lambda: {page - shift // PAGE for page in logged()}
+    copier.start()
+    pages = set()
+    for _ in range(3):
+        exchange(daemon, vm.guest, pattern(200_000))
+        pages |= copier.do_pass()
+    vm.stop()
+    pages |= copier.do_pass()
+    assert not copier.differing()
+    assert min(pages) >= 0, "an IOVA was taken for a guest-physical address"
+    copier.close()
 
 
 def send_from(guest, flow, iova, size):

@@ -52,14 +52,6 @@ def copying():
         copier.close()
 
 
-def open_pair(daemon, guest, local, port):
-    door = daemon.listen(port, guest.cid)
-    sock = gsocket.connect(guest, local, port)
-    host = door.accept()
-    door.close()
-    return host, sock
-
-
 def finish(copier):
     """Stop the rings, make the last pass, compare everything."""
     copier.vm.stop()
@@ -72,7 +64,7 @@ def finish(copier):
 @pytest.mark.parametrize("event_idx", [True, False], ids=["event-idx", "flags"])
 def test_no_page_is_missed_under_load(daemon, start, copying, pattern, ring, shape, event_idx):
     vm = start(rx_shape=SHAPES[shape], event_idx=event_idx, queue_size=64)
-    host, sock = open_pair(daemon, vm.guest, 5000, 50)
+    host, sock = gsocket.open_pair(daemon, vm.guest)
     copier = copying(vm)
     data = pattern(600_000)
     for _ in range(3):
@@ -87,7 +79,7 @@ def test_no_page_is_missed_under_load(daemon, start, copying, pattern, ring, sha
 def test_no_page_is_missed_when_only_the_device_writes(daemon, start, copying, pattern, ring):
     """The guest stands still: whatever changes is the device's doing."""
     vm = start(queue_size=256)
-    host, _sock = open_pair(daemon, vm.guest, 5000, 50)
+    host, _sock = gsocket.open_pair(daemon, vm.guest)
     copier = copying(vm)
     vm.guest.sync()
     copier.do_pass()
@@ -141,7 +133,7 @@ def test_connections_come_and_go(daemon, start, copying, ring):
     vm = start()
     copier = copying(vm, every=3)
     for i in range(30):
-        host, sock = open_pair(daemon, vm.guest, 6000 + i, 60)
+        host, sock = gsocket.open_pair(daemon, vm.guest, 60, 6000 + i)
         sock.close()
         host.recv_eof()
         vm.guest.sync()
@@ -151,7 +143,7 @@ def test_connections_come_and_go(daemon, start, copying, ring):
 def test_log_is_replaced_while_it_is_used(daemon, start, copying, pattern, ring):
     """The bits of the old log are complete once the new one is acknowledged."""
     vm = start()
-    host, sock = open_pair(daemon, vm.guest, 5000, 50)
+    host, sock = gsocket.open_pair(daemon, vm.guest)
     copier = copying(vm)
     data = pattern(150_000)
     mappings = daemon.mapping_count()
@@ -169,7 +161,7 @@ def test_log_is_replaced_while_it_is_used(daemon, start, copying, pattern, ring)
 def test_switched_off_and_on_again(daemon, start, copying, pattern, ring):
     """A migration is given up; another one follows."""
     vm = start()
-    live = open_pair(daemon, vm.guest, 5000, 50)
+    live = gsocket.open_pair(daemon, vm.guest)
     copier = copying(vm)
     assert_live(live)
     copier.set_logging(False)
@@ -184,7 +176,7 @@ def test_switched_off_and_on_again(daemon, start, copying, pattern, ring):
 def test_log_that_is_too_small(daemon, start, copying, ring):
     """Pages beyond it are left out, nothing else happens, and the log says so."""
     vm = start()
-    live = open_pair(daemon, vm.guest, 5000, 50)
+    live = gsocket.open_pair(daemon, vm.guest)
     small = DirtyLog(vm.guest.mem, size=64)
     copying(vm, log=small)
     assert_live(live)
@@ -197,8 +189,8 @@ def test_log_that_shrinks(start_daemon, start_vm, copying, ring):
     daemon = start_daemon(cids=(3, 4))
     vm = start_vm(daemon, 3, mem=TrackedMemory())
     neighbour = start_vm(daemon, 4)
-    live = open_pair(daemon, neighbour.guest, 7000, 70)
-    host, sock = open_pair(daemon, vm.guest, 5000, 50)
+    live = gsocket.open_pair(daemon, neighbour.guest, 70, 7000)
+    host, sock = gsocket.open_pair(daemon, vm.guest)
     log = DirtyLog(vm.guest.mem)
     vm.fe.set_log_base(log.fd, log.size)
     Copier.set_logging(CopierOf(vm), True)
@@ -223,7 +215,7 @@ def test_log_descriptor_is_signalled(daemon, start, copying):
     event = new_eventfd()
     vm.fe.set_log_fd(event, need_reply=True)
     drain_eventfd(event)
-    live = open_pair(daemon, vm.guest, 5000, 50)
+    live = gsocket.open_pair(daemon, vm.guest)
     assert not drain_eventfd(event)
     copying(vm)
     assert_live(live)
@@ -237,7 +229,7 @@ def test_feature_without_a_log(daemon, start_vm, pattern):
     features = vm.order.driver_features
     vm.order.driver_features = lambda guest: features(guest) | 1 << 26
     vm.boot()
-    assert_live(open_pair(daemon, vm.guest, 5000, 50))
+    assert_live(gsocket.open_pair(daemon, vm.guest))
 
 
 def test_log_without_a_descriptor(daemon, start):

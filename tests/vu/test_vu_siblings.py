@@ -373,6 +373,35 @@ def test_slow_reader(two, pattern):
     assert got == data
 
 
+@pytest.mark.parametrize("window", [1024, 65536, WINDOW])
+def test_receiver_that_tells_nothing_unless_asked(two, pattern, window):
+    """Its sender has used up the window and asks nobody: the device does."""
+    _, a, b = two
+    listener = gsocket.Listener(b.guest, 90, buf_alloc=window, volunteer=False)
+    left = gsocket.connect(a.guest, 4000, 90, peer_cid=4)
+    right = listener.accept()
+    data = pattern(4 * window + 77)
+    assert stream([(left, data, right)], 20) == [data]
+
+
+def test_receiver_that_does_not_read_is_asked_until_its_sender_ends(two, pattern):
+    """The device holds nothing of it."""
+    _, a, b = two
+    left, right = raw_pair(a.guest, b.guest, buf_alloc=4096)
+    left.tx(OP_RW, pattern(4096))
+    right.expect_data(4096, ack=False)
+    for _ in range(3):
+        right.expect(OP_CREDIT_REQUEST)
+        right.tx(OP_CREDIT_UPDATE)
+    left.tx(OP_SHUTDOWN, flags=SHUT_SEND)
+    right.expect(OP_SHUTDOWN, ignore=(OP_CREDIT_REQUEST,))
+    right.pkts.clear()
+    socket_left, socket_right = socket_pair(a.guest, b.guest, 4001, 91)
+    data = pattern(300_000)
+    assert stream([(socket_left, data, socket_right)]) == [data]
+    assert not right.pkts
+
+
 @pytest.mark.parametrize("own", [1024, 4096, 65536, 1 << 20])
 def test_windows_of_any_size(two, pattern, own):
     _, a, b = two

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-import gsocket
 import orders
+from gsocket import open_pair
 from hostsock import assert_live
 from migration import Copier, TrackedMemory
 from vhost_user import P_DEVICE_STATE, FrontEnd, Nack
@@ -16,14 +16,6 @@ from waiting import until
 RINGS = ("split", "packed")
 TRANSPORT_RESET = bytes(4)
 SAVED_BYTES = 32
-
-
-def open_pair(daemon, guest, port=50, local=5000):
-    door = daemon.listen(port, guest.cid)
-    sock = gsocket.connect(guest, local, port)
-    host = door.accept()
-    door.close()
-    return host, sock
 
 
 def go_on_at(vm, socket, bases, state, late):

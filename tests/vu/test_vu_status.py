@@ -3,7 +3,7 @@
 
 import pytest
 
-import gsocket
+from gsocket import open_pair
 from hostsock import assert_live
 from vhost_user import P_REPLY_ACK, P_STATUS, FrontEnd, Nack
 from waiting import until
@@ -11,14 +11,6 @@ from waiting import until
 RINGS = ("split", "packed")
 ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET = 1, 2, 4, 8, 0x40
 UP = ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK
-
-
-def open_pair(daemon, guest, port=50):
-    door = daemon.listen(port, guest.cid)
-    sock = gsocket.connect(guest, 5000, port)
-    host = door.accept()
-    door.close()
-    return host, sock
 
 
 def restart(vm):
