@@ -2,6 +2,7 @@
 """vsockctl with real guests: ssh into one, and AF_VSOCK programs at both ends."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import ctl
 import sshserver
 from hostside import wait_for
+from initramfs import shared_objects
 
 LIMIT = 120
 BULK = 1 << 20
@@ -123,3 +125,25 @@ def test_listen_and_forward(world, guest):
     child.terminate()
     child.communicate(timeout=LIMIT)
     assert child.returncode == 0
+
+
+def put_vsockctl(guest):
+    """Give a guest the program and those of its libraries that it lacks."""
+    for library in shared_objects(ctl.binary()):
+        if not guest.call("exists", path=library).result():
+            guest.agent.put_file(library, library)
+    guest.agent.put_file(ctl.binary(), "/bin/vsockctl")
+
+
+def test_bench(world, guest):
+    """Both ends are vsockctl's; the guest's uses the kernel's AF_VSOCK."""
+    port = world.port()
+    put_vsockctl(guest)
+    server = guest.popen(["vsockctl", "bench", "--serve", str(port)])
+    wait_guest_listening(guest, port)
+    child = vsockctl("bench", "--uds", world.vm().uds, "--seconds", 2, "--json", port)
+    out, err = child.communicate(timeout=LIMIT)
+    server.kill()
+    assert child.returncode == 0, err
+    figures = json.loads(out)
+    assert len(figures) == 5 and all(value > 0 for value in figures.values()), figures

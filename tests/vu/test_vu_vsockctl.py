@@ -15,12 +15,17 @@ import pytest
 
 import control
 import ctl
+import gseqpacket
 import gsocket
+from gseqpacket import SeqListener
 from hostsock import HostSocket, stream
+from vhost_user import F_SEQPACKET, F_STREAM
+from vsockpkt import SHUT_SEND
 from waiting import SCALE, listens, until
 
 BULK = 8 << 20
 TIMEOUT = 30
+WINDOW = 256 * 1024
 
 
 class Child:
@@ -281,3 +286,88 @@ def test_connect_where_nothing_answers(start_controlled, start_vm, spawn, how):
     assert child.io.recv_exact(5) == b"first"
     child.io.send_all(b"second")
     assert sock.recv_exact(6) == b"second"
+
+
+# SOCK_SEQPACKET under vsockctl run
+
+RECORD_SIZES = (1, 43, 4096, 65537, WINDOW)
+
+RECORD_CLIENT = """
+import errno, socket
+sock = socket.socket(socket.AF_VSOCK, socket.SOCK_SEQPACKET)
+try:
+    sock.connect((3, 81))
+except ConnectionResetError:
+    print("refused", flush=True)
+sock.connect((3, 80))
+print(sock.family.name, sock.type.name, sock.getpeername(), sock.getsockname()[0], flush=True)
+while record := sock.recv(1 << 20):
+    sock.send(record[::-1], socket.MSG_EOR)
+    if len(record) == 43:
+        record, _, flags, _ = sock.recvmsg(2)
+        print(record, flags == socket.MSG_TRUNC, flush=True)
+try:
+    sock.send(bytes((1 << 18) + 1))
+except OSError as err:
+    print(errno.errorcode[err.errno], flush=True)
+"""
+
+
+def all_types(daemon, start_vm, cid=3):
+    """A guest whose driver knows SOCK_SEQPACKET."""
+    return start_vm(daemon, cid, socket_types=F_STREAM | F_SEQPACKET).guest
+
+
+def test_records_of_a_client(daemon, start_vm, spawn, pattern):
+    guest = all_types(daemon, start_vm)
+    listener = SeqListener(guest, 80)
+    child = spawn(*under_run(daemon, sys.executable, "-c", RECORD_CLIENT))
+    sock = listener.accept(TIMEOUT)
+    assert child.io.recv_line(TIMEOUT) == b"refused\n"
+    assert child.io.recv_line(TIMEOUT) == b"AF_VSOCK SOCK_SEQPACKET (3, 80) 2\n"
+    for size in RECORD_SIZES:
+        record = pattern(size, size)
+        sock.send_message(record)
+        assert sock.recv_message(TIMEOUT) == record[::-1]
+        if size == 43:
+            sock.send_message(b"longer")
+            assert child.io.recv_line(TIMEOUT) == b"b'lo' True\n"
+    sock.shutdown(SHUT_SEND)
+    assert child.io.recv_line(TIMEOUT) == b"EMSGSIZE\n"
+    assert sock.recv_message(TIMEOUT) == b""
+    assert child.wait()[0] == 0
+
+
+RECORD_SERVER = """
+import os, socket
+door = socket.socket(socket.AF_VSOCK, socket.SOCK_SEQPACKET)
+door.bind((socket.VMADDR_CID_ANY, 80))
+door.listen()
+print(door.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_SEQPACKET,
+      socket.socket(fileno=os.dup(door.fileno())).type.name, flush=True)
+for _ in range(2):
+    conn, (cid, port) = door.accept()
+    assert conn.type == socket.SOCK_SEQPACKET and conn.getpeername() == (cid, port)
+    while record := conn.recv(1 << 20):
+        conn.send(b"%d:" % cid + record)
+    conn.close()
+"""
+
+
+def test_records_of_a_server(start_daemon, start_vm, spawn, pattern):
+    """Guests of two VMs reach one program; streams to its port are refused."""
+    daemon = start_daemon((3, 4))
+    guests = [all_types(daemon, start_vm, cid) for cid in (3, 4)]
+    child = spawn(*under_run(daemon, sys.executable, "-c", RECORD_SERVER))
+    assert child.io.recv_line(TIMEOUT) == b"True SOCK_SEQPACKET\n"
+    assert refused(guests[0])
+    for guest in guests:
+        sock = gseqpacket.connect(guest, 5000, 80)
+        for size in RECORD_SIZES[:-1]:
+            record = pattern(size, size)
+            sock.send_message(record)
+            assert sock.recv_message(TIMEOUT) == b"%d:" % guest.cid + record
+        sock.shutdown(SHUT_SEND)
+        assert sock.recv_message(TIMEOUT) == b""
+        sock.close()
+    assert child.wait()[0] == 0

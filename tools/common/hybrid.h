@@ -26,8 +26,8 @@ int64_t hybrid_now_ms(void);
 
 /**
  * hybrid_connect() - Connect a Unix socket and ask for a port of the guest
- * @fd:         stream socket, not connected; blocking or not
- * @path:       uds-path of the VM
+ * @fd:         Unix socket, not connected; blocking or not
+ * @path:       uds-path of the VM; with its suffix for a SOCK_SEQPACKET socket
  * @port:       port of the guest
  * @timeout_ms: for all of it
  * @host_port:  output: the number behind OK; NULL: the VM answers nothing (ack=off), so

@@ -7,10 +7,10 @@ _vsockctl_cids() {
 }
 
 _vsockctl() {
-	local commands="connect listen forward run list show connections stats top events capture add
-		remove set reload log-level drain"
+	local commands="connect listen forward run bench list show connections stats top events capture
+		add remove set reload log-level drain"
 	local options="--control --json --uds --limit --sort --interval --groups --limits --off --no-ack
-		--write --port --snaplen --count --help --version"
+		--serve --seconds --write --port --snaplen --count --help --version"
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	local command="" word at
 
@@ -25,7 +25,7 @@ _vsockctl() {
 	case $prev in
 	--control | --uds | --write | -w) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
 	--sort) mapfile -t COMPREPLY < <(compgen -W "cid conns in out state" -- "$cur") && return ;;
-	--limit | --interval | --groups | --limits | --port | --snaplen | --count | -c) return ;;
+	--limit | --seconds | --interval | --groups | --limits | --port | --snaplen | --count | -c) return ;;
 	esac
 	if [[ $cur == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
@@ -35,7 +35,7 @@ _vsockctl() {
 		mapfile -t COMPREPLY < <(compgen -W "error warning notice info debug trace" -- "$cur")
 	elif [[ $command == run ]]; then
 		mapfile -t COMPREPLY < <(compgen -c -- "$cur")
-	elif [[ $command =~ ^(connect|listen|show|connections|capture|remove|set|drain)$ && $prev == "$command" ]]
+	elif [[ $command =~ ^(connect|listen|bench|show|connections|capture|remove|set|drain)$ && $prev == "$command" ]]
 	then
 		mapfile -t COMPREPLY < <(compgen -W "$(_vsockctl_cids)" -- "$cur")
 	fi

@@ -5,9 +5,9 @@ function __vsockctl_cids
     vsockctl list 2>/dev/null | awk 'NR > 1 { print $1 }'
 end
 
-set -l commands connect listen forward run list show connections stats top events capture add \
-    remove set reload log-level drain
-set -l of_a_guest connect listen show connections capture remove set drain
+set -l commands connect listen forward run bench list show connections stats top events capture \
+    add remove set reload log-level drain
+set -l of_a_guest connect listen bench show connections capture remove set drain
 
 complete -c vsockctl -f
 complete -c vsockctl -l control -r -F -d 'control socket of the daemon'
@@ -18,6 +18,8 @@ complete -c vsockctl -l sort -x -a 'cid conns in out state' -d 'column of top'
 complete -c vsockctl -l interval -x -d 'seconds between two pictures of top'
 complete -c vsockctl -l limits -x -d 'limits as --vm takes them'
 complete -c vsockctl -l groups -x -d 'groups, joined by +'
+complete -c vsockctl -l serve -d 'the side of the guest'
+complete -c vsockctl -l seconds -x -d 'how long it takes'
 complete -c vsockctl -l off -d 'take connections again'
 complete -c vsockctl -l no-ack -d 'CONNECT is not answered'
 complete -c vsockctl -s w -l write -r -F -d 'file for packets'
@@ -32,6 +34,7 @@ complete -c vsockctl -n $none -a connect -d 'join standard input and output to a
 complete -c vsockctl -n $none -a listen -d 'let a guest reach a command'
 complete -c vsockctl -n $none -a forward -d 'lead a TCP port to a port of a guest, or the reverse'
 complete -c vsockctl -n $none -a run -d 'run a program whose AF_VSOCK sockets reach the guests'
+complete -c vsockctl -n $none -a bench -d 'throughput and latency to a guest'
 complete -c vsockctl -n $none -a list -d 'the VMs'
 complete -c vsockctl -n $none -a show -d 'one VM'
 complete -c vsockctl -n $none -a connections -d 'the connections'

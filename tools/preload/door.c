@@ -71,6 +71,14 @@ bool door_find(int fd, uint32_t *port)
 	return door != NULL;
 }
 
+int door_type(int fd)
+{
+	size_t at;
+	const struct door *door = find(fd, &at);
+
+	return stream_type(door != NULL ? door->holder : fd);
+}
+
 /* The paths are those of the process that made them. */
 static void close_listeners(struct unix_listener *listeners, size_t count, bool owned)
 {
@@ -84,7 +92,7 @@ static void close_listeners(struct unix_listener *listeners, size_t count, bool 
 }
 
 /* A listener for each guest, in a set. Return: the set's descriptor or -errno. */
-static int open_set(uint32_t port, struct unix_listener *listeners, size_t *count)
+static int open_set(int type, uint32_t port, struct unix_listener *listeners, size_t *count)
 {
 	const struct guests *guests = stream_guests();
 	char path[GUESTS_PATH_MAX + sizeof("_4294967295")];
@@ -98,7 +106,7 @@ static int open_set(uint32_t port, struct unix_listener *listeners, size_t *coun
 		int err;
 
 		snprintf(path, sizeof(path), "%s_%u", guests->list[*count].path, port);
-		err = unix_listener_open(listener, path, SOCK_STREAM, &unix_access_default);
+		err = unix_listener_open(listener, path, type, &unix_access_default);
 		if (err < 0)
 			return err == -EEXIST ? -EADDRINUSE : err;
 		event.data.fd = listener->fd;
@@ -150,7 +158,8 @@ static int enter(int fd, const struct door *made)
 
 static int replace(int fd, struct door *door)
 {
-	int set scoped_fd = open_set(door->port, door->listeners, &door->count);
+	int type = stream_type(fd);
+	int set scoped_fd = open_set(type, door->port, door->listeners, &door->count);
 	int err;
 
 	if (set < 0)

@@ -39,6 +39,9 @@ int door_open(int fd, uint32_t port) must_use;
 /** Whether a descriptor is a door; @port may be NULL. errno is preserved. */
 bool door_find(int fd, uint32_t *port) must_use;
 
+/** SOCK_STREAM or SOCK_SEQPACKET, of a door. */
+int door_type(int fd) must_use;
+
 /** accept4(2) on a door. Return: descriptor or -errno. */
 int door_accept(int fd, int flags) must_use;
 

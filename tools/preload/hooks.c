@@ -21,7 +21,6 @@
 #define exported __attribute__((visibility("default")))
 
 #define VSOCK_DEVICE "/dev/vsock"
-#define BUFFER_BYTES 262144u /* what Linux answers unless told otherwise */
 #define CONNECT_TIMEOUT_S 2
 
 /* Which argument a call with "..." has, if any: as libc, take it as a word. */
@@ -158,7 +157,7 @@ static int give_option(const void *value, size_t size, void *to, socklen_t *len)
 static int vsock_option(int name, void *to, socklen_t *len)
 {
 	struct timeval timeout = { .tv_sec = CONNECT_TIMEOUT_S };
-	uint64_t bytes = BUFFER_BYTES;
+	uint64_t bytes = STREAM_BUFFER_BYTES;
 	int zero = 0;
 
 	switch (name) {
@@ -178,12 +177,12 @@ static int vsock_option(int name, void *to, socklen_t *len)
 }
 
 /* What a set of listeners says of itself as a socket. */
-static int door_option(int name, void *to, socklen_t *len)
+static int door_option(int fd, int name, void *to, socklen_t *len)
 {
 	int value = 0;
 
 	if (name == SO_TYPE)
-		value = SOCK_STREAM;
+		value = door_type(fd);
 	else if (name == SO_DOMAIN)
 		value = AF_VSOCK;
 	else if (name == SO_ACCEPTCONN)
@@ -198,7 +197,7 @@ exported int getsockopt(int fd, int level, int name, void *restrict to, socklen_
 	struct stream stream;
 
 	if (is_door && level == SOL_SOCKET)
-		return door_option(name, to, len);
+		return door_option(fd, name, to, len);
 	if (level == AF_VSOCK || (level == SOL_SOCKET && name == SO_DOMAIN)) {
 		stream_look(fd, &stream);
 		if ((is_door || stream.state != STREAM_OTHER) && level == AF_VSOCK)

@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "common/hybrid.h"
 #include "common/number.h"
+#include "host/host.h"
 #include "host/unix_listener.h"
 #include "preload/real.h"
 
@@ -30,6 +31,9 @@
 #define NAME_PREFIX "vsockctl/" /* behind the 0 of an abstract name */
 #define FIRST_FREE_PORT 1024u
 #define PORT_TRIES 64u
+
+/* What the kernel takes of a Unix socket's send buffer, beside the record in it. */
+#define RECORD_OVERHEAD 32
 
 /* Of the hash FNV-1a. */
 #define FNV_BASIS UINT64_C(0xcbf29ce484222325)
@@ -58,11 +62,30 @@ static struct sockaddr_vm vm_address(uint32_t cid, uint32_t port)
 	return (struct sockaddr_vm){ .svm_family = AF_VSOCK, .svm_cid = cid, .svm_port = port };
 }
 
+int stream_type(int fd)
+{
+	int type = SOCK_STREAM;
+	socklen_t len = sizeof(type);
+
+	(void)REAL(getsockopt)(fd, SOL_SOCKET, SO_TYPE, &type, &len);
+	return type;
+}
+
+/* Longer ones than a guest takes at a time fail here by EMSGSIZE, as in the kernel. */
+static void bound_records(int fd)
+{
+	int size = (STREAM_BUFFER_BYTES + RECORD_OVERHEAD) / 2; /* the kernel doubles it */
+
+	(void)REAL(setsockopt)(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
 void stream_mark(int fd)
 {
 	unsigned int mark = MARK_VALUE;
 
 	(void)REAL(setsockopt)(fd, SOL_SOCKET, MARK_OPTION, &mark, sizeof(mark));
+	if (stream_type(fd) == SOCK_SEQPACKET)
+		bound_records(fd);
 }
 
 static bool is_marked(int fd)
@@ -183,9 +206,10 @@ static int fail(int err)
 
 int stream_socket(int type, int protocol)
 {
+	int base = type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC);
 	int fd;
 
-	if ((type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != SOCK_STREAM)
+	if (base != SOCK_STREAM && base != SOCK_SEQPACKET)
 		return fail(-ESOCKTNOSUPPORT);
 	if (protocol != 0 && protocol != PF_VSOCK)
 		return fail(-EPROTONOSUPPORT);
@@ -208,8 +232,9 @@ static int renew(int fd)
 
 	if (flags < 0 || cloexec < 0)
 		return -errno;
-	fresh = stream_socket(
-		SOCK_STREAM | SOCK_CLOEXEC | ((flags & O_NONBLOCK) != 0 ? SOCK_NONBLOCK : 0), 0);
+	fresh = stream_socket(stream_type(fd) | SOCK_CLOEXEC |
+				      ((flags & O_NONBLOCK) != 0 ? SOCK_NONBLOCK : 0),
+			      0);
 	if (fresh < 0)
 		return -errno;
 	for (size_t i = 0; i < array_size(kept); i++) {
@@ -242,6 +267,16 @@ static void name_connected(int fd, uint32_t port, const struct sockaddr_vm *to)
 	(void)set_name(fd, name);
 }
 
+/* To the socket of the VM that is for this type. Return: 0 or -errno, as hybrid_connect(). */
+static int ask_guest(int fd, const struct guests_entry *guest, uint32_t port, uint32_t *own_port)
+{
+	char path[GUESTS_PATH_MAX + sizeof(HOST_SEQPACKET_SUFFIX)];
+
+	snprintf(path, sizeof(path), "%s%s", guest->path,
+		 stream_type(fd) == SOCK_SEQPACKET ? HOST_SEQPACKET_SUFFIX : "");
+	return hybrid_connect(fd, path, port, HYBRID_TIMEOUT_MS, guest->ack ? own_port : NULL);
+}
+
 int stream_connect(int fd, const struct sockaddr_vm *to)
 {
 	const struct guests_entry *guest = guests_find(stream_guests(), to->svm_cid);
@@ -260,8 +295,7 @@ int stream_connect(int fd, const struct sockaddr_vm *to)
 	if (stream.state == STREAM_BOUND)
 		err = renew(fd);
 	if (err == 0)
-		err = hybrid_connect(fd, guest->path, to->svm_port, HYBRID_TIMEOUT_MS,
-				     guest->ack ? &port : NULL);
+		err = ask_guest(fd, guest, to->svm_port, &port);
 	if (err < 0) {
 		/* The program may try again with the same descriptor. */
 		(void)renew(fd);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
 /*
- * stream.h - sockets that a program takes for AF_VSOCK streams and that are
- * Unix sockets.
+ * stream.h - sockets that a program takes for AF_VSOCK ones and that are Unix
+ * sockets of the same type: SOCK_STREAM, or SOCK_SEQPACKET.
  *
  * Theory of operation: what is known about a socket lies in the socket, and
  * not in a table of ours, so that dup, fork, exec and passing it to another
@@ -30,6 +30,9 @@
 #include "base/compiler.h"
 #include "common/guests.h"
 
+/** What Linux answers for SO_VM_SOCKETS_BUFFER_SIZE, and the longest record. */
+#define STREAM_BUFFER_BYTES 262144
+
 enum stream_state {
 	STREAM_OTHER, /* none of ours */
 	STREAM_NEW,
@@ -49,6 +52,9 @@ const struct guests *stream_guests(void) must_use;
 
 /** Look at a descriptor. errno is preserved. */
 void stream_look(int fd, struct stream *stream);
+
+/** SOCK_STREAM or SOCK_SEQPACKET, of a socket of ours. */
+int stream_type(int fd) must_use;
 
 /** Mark an accepted socket as one of ours. */
 void stream_mark(int fd);

@@ -21,7 +21,8 @@
 
 /*
  * Letters of the options: C --control, j --json, u --uds, s --sort, g --groups, l --limit,
- * i --interval, o --off, n --no-ack, L --limits, w --write, p --port, S --snaplen, c --count.
+ * i --interval, o --off, n --no-ack, L --limits, w --write, p --port, S --snaplen, c --count,
+ * e --serve, t --seconds.
  * Every command takes C and j. With + all from the first argument on is a command line of the user.
  */
 static const struct command commands[] = {
@@ -33,6 +34,8 @@ static const struct command commands[] = {
 	  cmd_forward },
 	{ "run", "-- CMD", "run a program whose AF_VSOCK sockets reach the guests", "un+", 1, -1,
 	  cmd_run },
+	{ "bench", "CID [PORT]", "throughput and latency to 'bench --serve' in the guest", "unet",
+	  0, 2, cmd_bench },
 	{ "list", "", "the VMs", "", 0, 0, cmd_list },
 	{ "show", "CID", "one VM", "", 1, 1, cmd_show },
 	{ "connections", "[CID]", "the connections, of all VMs or of one", "l", 0, 1,
@@ -62,6 +65,8 @@ static const struct option long_options[] = {
 	{ "limits", required_argument, NULL, 'L' },
 	{ "off", no_argument, NULL, 'o' },
 	{ "no-ack", no_argument, NULL, 'n' },
+	{ "serve", no_argument, NULL, 'e' },
+	{ "seconds", required_argument, NULL, 't' },
 	{ "write", required_argument, NULL, 'w' },
 	{ "port", required_argument, NULL, 'p' },
 	{ "snaplen", required_argument, NULL, 'S' },
@@ -102,7 +107,7 @@ static void help(void)
 	       "                  " SYSTEM_SOCKET " for root,\n"
 	       "                  $XDG_RUNTIME_DIR/" USER_SOCKET " for others]\n"
 	       "  --json          results as JSON\n"
-	       "  --uds PATH      connect, listen, forward: the VM's uds-path in place of its\n"
+	       "  --uds PATH      connect, listen, forward, bench: uds-path of the VM, not its\n"
 	       "                  CID, without a control socket; forward then says 'guest:PORT'\n"
 	       "  --uds CID=PATH  run: such a VM; repeat it for each\n"
 	       "  --no-ack        the VMs of --uds have ack=off: CONNECT is not answered\n"
@@ -112,6 +117,8 @@ static void help(void)
 	       "  --groups NAMES  set: groups of the VM, joined by '+'\n"
 	       "  --limits K=V,.. set: max-connections and the like, and rates\n"
 	       "  --off           drain: take connections again\n"
+	       "  --serve         bench: be the guest's side, at AF_VSOCK port 5210 or PORT\n"
+	       "  --seconds N     bench: how long it takes [default: 5]\n"
 	       "  -w, --write FILE  capture: where packets go, '-' for standard output\n"
 	       "  --port PORT     capture: only packets from or to it; repeat it for others\n"
 	       "  --snaplen N     capture: at most N bytes of each packet, its headers included\n"
@@ -136,9 +143,14 @@ static const char *default_control(void)
 	return asprintf(&user, "%s/" USER_SOCKET, dir) < 0 ? SYSTEM_SOCKET : user;
 }
 
-static int take_capture_option(struct options *options, int letter)
+static int take_data_option(struct options *options, int letter)
 {
 	switch (letter) {
+	case 'e':
+		options->serve = true;
+		return 0;
+	case 't':
+		return argument_u32("--seconds", optarg, 3600, &options->seconds);
 	case 'w':
 		options->write = optarg;
 		return 0;
@@ -195,7 +207,7 @@ static int take_option(struct options *options, int letter)
 		options->no_ack = true;
 		return 0;
 	default:
-		return take_capture_option(options, letter);
+		return take_data_option(options, letter);
 	}
 }
 
@@ -303,7 +315,7 @@ static void open_standard(void)
 
 int main(int argc, char **argv)
 {
-	struct options options = { .interval = 1, .control = default_control() };
+	struct options options = { .interval = 1, .seconds = 5, .control = default_control() };
 	const struct command *command;
 	int at;
 	int status;

@@ -45,6 +45,8 @@ struct options {
 	uint32_t n_ports;
 	uint32_t snaplen; /* 0: all bytes */
 	uint32_t count;   /* packets; 0: no end */
+	uint32_t seconds; /* of bench */
+	bool serve;       /* bench: the guest's side */
 	bool json;
 	bool off;
 	bool no_ack; /* of the VMs of --uds */
@@ -71,6 +73,7 @@ int cmd_connect(const struct options *options, int argc, char **argv);
 int cmd_listen(const struct options *options, int argc, char **argv);
 int cmd_forward(const struct options *options, int argc, char **argv);
 int cmd_run(const struct options *options, int argc, char **argv);
+int cmd_bench(const struct options *options, int argc, char **argv);
 
 int cmd_list(const struct options *options, int argc, char **argv);
 int cmd_show(const struct options *options, int argc, char **argv);
