@@ -214,6 +214,14 @@ static int fill_samples(const struct bench *bench, int64_t *samples, size_t *cou
 	return 0;
 }
 
+/* @count: not 0; @samples are sorted. Return: microseconds. */
+static double percentile(const int64_t *samples, size_t count, unsigned int percent)
+{
+	size_t at = count * percent / 100;
+
+	return (double)samples[at] / 1000;
+}
+
 static int measure_round_trip(struct bench *bench)
 {
 	int64_t *samples = calloc(MAX_SAMPLES, sizeof(*samples));
@@ -226,8 +234,8 @@ static int measure_round_trip(struct bench *bench)
 		err = fill_samples(bench, samples, &count);
 	if (err == 0) {
 		qsort(samples, count, sizeof(*samples), compare);
-		bench->p50_us = (double)samples[count / 2] / 1000;
-		bench->p99_us = (double)samples[count * 99 / 100] / 1000;
+		bench->p50_us = percentile(samples, count, 50);
+		bench->p99_us = percentile(samples, count, 99);
 	}
 	free(samples);
 	return err;
