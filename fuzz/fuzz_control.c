@@ -172,24 +172,12 @@ int manager_remove(struct manager *m, struct vm *vm)
 	return 0;
 }
 
-int manager_regroup(struct manager *m, struct vm *vm, const char *const *groups, size_t count)
+void manager_change(struct manager *m, struct vm *vm, struct vm_config *config)
 {
-	struct vm_config *copy = NULL;
-	int err = config_regroup_vm(&copy, vm->config, groups, count);
-
 	(void)m;
-	if (err < 0)
-		return err;
+	check(vm->config->guest_cid == config->guest_cid);
 	config_free_vm(vm->config);
-	vm->config = copy;
-	return 0;
-}
-
-int manager_relimit(struct manager *m, struct vm *vm, const struct vm_config *from)
-{
-	(void)m;
-	check(vm->config->guest_cid == from->guest_cid);
-	return 0;
+	vm->config = config;
 }
 
 int manager_parse(const struct manager *m, const char *text, struct vm_config **vm, FILE *err)

@@ -272,38 +272,24 @@ static void part(struct vm *vm, void *arg)
 	vm_part(vm);
 }
 
-int manager_regroup(struct manager *manager, struct vm *vm, const char *const *groups, size_t count)
-{
-	struct vm_config *config = NULL;
-	int err = config_regroup_vm(&config, vm_config(vm), groups, count);
-
-	if (err < 0)
-		return err;
-	config = vm_swap_config(vm, config);
-	let_dispatches_end(manager);
-	config_free_vm(config);
-	manager_call(vm, part, NULL);
-	return 0;
-}
-
 static void take_limits(struct vm *vm, void *arg)
 {
 	(void)arg;
 	vm_take_limits(vm);
 }
 
-int manager_relimit(struct manager *manager, struct vm *vm, const struct vm_config *from)
+void manager_change(struct manager *manager, struct vm *vm, struct vm_config *config)
 {
-	struct vm_config *config = config_copy_vm(vm_config(vm));
+	bool regrouped = !config_same_groups(config, vm_config(vm));
+	bool limited = !config_same_limits(config, vm_config(vm));
 
-	if (config == NULL)
-		return -ENOMEM;
-	config_take_limits(config, from);
 	config = vm_swap_config(vm, config);
 	let_dispatches_end(manager);
 	config_free_vm(config);
-	manager_call(vm, take_limits, NULL);
-	return 0;
+	if (regrouped)
+		manager_call(vm, part, NULL);
+	if (limited)
+		manager_call(vm, take_limits, NULL);
 }
 
 /* --- descriptions --- */
@@ -397,28 +383,35 @@ static void remove_outdated(struct manager *manager, const struct config *config
 	}
 }
 
+/* Give a VM the groups and limits of @wanted. */
+static enum reload_change change(struct manager *manager, struct vm *vm,
+				 const struct vm_config *wanted)
+{
+	struct vm_config *config = NULL;
+
+	if (config_same_limits(wanted, vm_config(vm)) && config_same_groups(wanted, vm_config(vm)))
+		return RELOAD_UNCHANGED;
+	if (config_regroup_vm(&config, vm_config(vm), (const char *const *)wanted->groups,
+			      wanted->group_count) < 0)
+		return RELOAD_FAILED;
+	config_take_limits(config, wanted);
+	manager_change(manager, vm, config);
+	return RELOAD_CHANGED;
+}
+
 /* Return: whether it was there already, as far as groups and limits can make it the same. */
 static bool adjust(struct manager *manager, const struct vm_config *wanted,
 		   const struct reload_report *report)
 {
 	struct vm *vm = vm_set_find(&manager->set, wanted->guest_cid);
-	enum reload_change change = RELOAD_UNCHANGED;
-	int err = 0;
+	enum reload_change done;
 
 	if (vm == NULL)
 		return false;
 	vm_set_from_file(vm, true);
-	if (!config_same_limits(wanted, vm_config(vm))) {
-		change = RELOAD_CHANGED;
-		err = manager_relimit(manager, vm, wanted);
-	}
-	if (err == 0 && !config_same_groups(wanted, vm_config(vm))) {
-		change = RELOAD_CHANGED;
-		err = manager_regroup(manager, vm, (const char *const *)wanted->groups,
-				      wanted->group_count);
-	}
-	report->vm(report->ctx, wanted->guest_cid, err < 0 ? RELOAD_FAILED : change,
-		   err < 0 ? "no memory for its groups or limits" : "");
+	done = change(manager, vm, wanted);
+	report->vm(report->ctx, wanted->guest_cid, done,
+		   done == RELOAD_FAILED ? "no memory for its groups or limits" : "");
 	return true;
 }
 

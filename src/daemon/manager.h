@@ -70,13 +70,9 @@ int manager_remove(struct manager *manager, struct vm *vm);
 /** As manager_remove() for all of them; workers do not run any more. */
 void manager_remove_all(struct manager *manager);
 
-/** Put a VM into other groups; connections with those it may not meet end.
- *  Return: as config_regroup_vm(). */
-int manager_regroup(struct manager *manager, struct vm *vm, const char *const *groups, size_t count)
-	must_use;
-
-/** Give a VM the limits of @from; all connections stay. Return: 0 or -ENOMEM. */
-int manager_relimit(struct manager *manager, struct vm *vm, const struct vm_config *from) must_use;
+/** Give a VM other groups or limits, all at once: connections with those it may not
+ *  meet end, the others stay. @config: a copy of its own with the changes, taken over. */
+void manager_change(struct manager *manager, struct vm *vm, struct vm_config *config);
 
 /** A VM that --vm would describe so. Return: as config_parse_vm(); -EEXIST: another
  *  VM has its CID or one of its paths, which was printed too. */

@@ -109,32 +109,36 @@ json_t *method_remove(const struct call *call)
 	return json_object();
 }
 
-static json_t *regroup(const struct call *call, struct vm *vm, json_t *groups)
+/* A copy of the VM's configuration with these groups; NULL: its own. Return: NULL with the
+ * error filled. */
+static struct vm_config *with_groups(const struct call *call, const struct vm *vm, json_t *groups)
 {
 	size_t count = json_array_size(groups);
 	const char **names = calloc(count + 1, sizeof(*names));
-	int err = 0;
+	struct vm_config *config = NULL;
+	int err = names != NULL ? 0 : -ENOMEM;
 
-	if (names == NULL)
-		return method_no_memory(call);
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; err == 0 && i < count; i++) {
 		names[i] = json_string_value(json_array_get(groups, i));
 		if (names[i] == NULL)
 			err = -EINVAL;
 	}
-	if (err == 0)
-		err = manager_regroup(call->methods->manager, vm, names, count);
+	if (err == 0 && groups != NULL)
+		err = config_regroup_vm(&config, vm_config(vm), names, count);
+	else if (err == 0)
+		config = config_copy_vm(vm_config(vm));
 	free(names);
 	if (err == -EINVAL)
-		return control_fail(
-			call->error, "invalid",
-			"groups: expected 1 to %d names without '+', none of them empty",
-			CONFIG_MAX_LIST);
-	return err < 0 ? method_no_memory(call) : json_object();
+		(void)control_fail(call->error, "invalid",
+				   "groups: expected 1 to %d names without '+', none of them empty",
+				   CONFIG_MAX_LIST);
+	else if (config == NULL)
+		(void)method_no_memory(call);
+	return config;
 }
 
-/* Return: whether it worked; otherwise the error is filled. */
-static bool relimit(const struct call *call, struct vm *vm, const char *text)
+/* Return: whether @config has them; otherwise the error is filled. */
+static bool add_limits(const struct call *call, struct vm_config *config, const char *text)
 {
 	struct vm_config *wanted = NULL;
 	struct complaint complaint;
@@ -144,19 +148,18 @@ static bool relimit(const struct call *call, struct vm *vm, const char *text)
 		(void)method_no_memory(call);
 		return false;
 	}
-	err = config_parse_limits(&wanted, vm_config(vm), text, complaint.stream);
+	err = config_parse_limits(&wanted, config, text, complaint.stream);
 	(void)end_complaint(&complaint, call, err);
 	if (err < 0)
 		return false;
-	err = manager_relimit(call->methods->manager, vm, wanted);
+	config_take_limits(config, wanted);
 	config_free_vm(wanted);
-	if (err < 0)
-		(void)method_no_memory(call);
-	return err == 0;
+	return true;
 }
 
 json_t *method_set(const struct call *call)
 {
+	struct vm_config *config = NULL;
 	const char *limits = NULL;
 	json_t *groups = NULL;
 	json_int_t cid = 0;
@@ -171,9 +174,15 @@ json_t *method_set(const struct call *call)
 	if (groups == NULL && limits == NULL)
 		return control_fail(call->error, "invalid",
 				    "nothing to set: expected groups or limits");
-	if (limits != NULL && !relimit(call, vm, limits))
+	config = with_groups(call, vm, groups);
+	if (config == NULL)
 		return NULL;
-	return groups != NULL ? regroup(call, vm, groups) : json_object();
+	if (limits != NULL && !add_limits(call, config, limits)) {
+		config_free_vm(config);
+		return NULL;
+	}
+	manager_change(call->methods->manager, vm, config);
+	return json_object();
 }
 
 static const char *const change_names[] = {

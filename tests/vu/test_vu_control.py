@@ -146,6 +146,21 @@ def test_wrong_parameters(controlled, method, params):
     assert [vm["cid"] for vm in ctl.call("list")["vms"]] == [3]
 
 
+@pytest.mark.parametrize("wrong", [
+    {"groups": ["a+b"], "limits": "max-connections=7"},
+    {"groups": ["other"], "limits": "max-connections=none"}])
+def test_set_changes_all_or_nothing(controlled, wrong):
+    """What is right beside something wrong is not taken either."""
+    _, ctl = controlled
+    before = ctl.call("show", cid=3)
+    assert fails(ctl, "invalid", "set", cid=3, **wrong)
+    after = ctl.call("show", cid=3)
+    assert (after["limits"], after["groups"]) == (before["limits"], before["groups"])
+    ctl.call("set", cid=3, groups=["other"], limits="max-connections=7")
+    after = ctl.call("show", cid=3)
+    assert (after["limits"]["max_connections"], after["groups"]) == (7, ["other"])
+
+
 @pytest.mark.parametrize("line", [
     b"{", b"[]", b"3", b"\"list\"", b"null", b"{}", b"{\"id\":1}", b"{\"method\":3}",
     b"{\"method\":\"list\",\"params\":[]}", b"{\"method\":\"list\",\"param\":{}}",
