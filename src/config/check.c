@@ -9,7 +9,8 @@
  * order is total (ties by place), so the same mistake gives the same line.
  *
  * A path collides also when it is "<uds-path>_<port>" of any VM: a guest that
- * connects to that port would talk to a socket of ours that is not meant for it.
+ * connects to that port would talk to a socket of ours that is not meant for it,
+ * and the sockets of --control and --metrics are not meant for any guest.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -268,6 +269,29 @@ static int check_port_paths(const struct config_draft *draft, const struct use *
 	return 0;
 }
 
+static const char *given(const char *by_option, const char *by_file)
+{
+	return by_option ? by_option : by_file;
+}
+
+/* Guests ask nothing of the daemon itself. */
+static int check_services(const struct config_draft *draft, const struct vm_draft *vm)
+{
+	const char *control = given(draft->by_option.control, draft->by_file.control);
+	const char *metrics = given(draft->by_option.metrics, draft->by_file.metrics);
+
+	metrics = metrics ? config_endpoint_path(metrics) : NULL;
+	if (control && config_reaches(&vm->vm, control))
+		return report_vm(
+			draft, vm, KEY_UDS_PATH, vm->vm.uds_path,
+			"expected a path that with '_PORT' is not the socket of --control");
+	if (metrics && config_reaches(&vm->vm, metrics))
+		return report_vm(
+			draft, vm, KEY_UDS_PATH, vm->vm.uds_path,
+			"expected a path that with '_PORT' is not the socket of --metrics");
+	return 0;
+}
+
 static int check_together(const struct config_draft *draft, struct use *uses)
 {
 	size_t count = 0;
@@ -306,6 +330,8 @@ int config_check(const struct config_draft *draft)
 		return refuse_none(draft);
 	for (size_t i = 0; i < draft->vm_count; i++) {
 		ret = check_vm(draft, &draft->vms[i]);
+		if (ret == 0)
+			ret = check_services(draft, &draft->vms[i]);
 		if (ret)
 			return ret;
 	}

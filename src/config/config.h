@@ -162,6 +162,9 @@ void config_free(struct config *config);
  */
 int config_parse_endpoint(struct config_endpoint *endpoint, const char *text) must_use;
 
+/** The path within an endpoint's @text; NULL: it is no Unix socket. */
+const char *config_endpoint_path(const char *text) must_use;
+
 /**
  * config_parse_vm() - One VM as --vm describes it, beside others that exist
  * @vm:     output: free with config_free_vm()

@@ -84,6 +84,15 @@ int config_parse_endpoint(struct config_endpoint *endpoint, const char *text)
 	return parse_host(endpoint, host, parse_port(colon + 1));
 }
 
+const char *config_endpoint_path(const char *text)
+{
+	struct config_endpoint endpoint;
+
+	if (config_parse_endpoint(&endpoint, text) < 0 || endpoint.sa.sa_family != AF_UNIX)
+		return NULL;
+	return strchr(text, ':') + 1;
+}
+
 int config_set_endpoint(maybe_unused const struct config_key *key, void *field, const char *text)
 {
 	struct config_endpoint endpoint;

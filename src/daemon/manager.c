@@ -159,7 +159,7 @@ static int publish_and_start(struct manager *manager, struct vm *vm, char *why)
 	return call.err;
 }
 
-/* Guests ask nothing of the daemon itself. */
+/* Guests ask nothing of the daemon itself; of VMs of the start config_check() knows. */
 static int check_reach(const struct vm_config *config, const char *path, const char *what,
 		       char *why)
 {

@@ -183,17 +183,6 @@ static int make_workers(struct server *server)
 	return 0;
 }
 
-/* NULL: there is none, or it is no Unix socket. */
-static const char *path_of_metrics(const struct config *config)
-{
-	struct config_endpoint endpoint;
-
-	if (config->metrics == NULL || config_parse_endpoint(&endpoint, config->metrics) < 0 ||
-	    endpoint.sa.sa_family != AF_UNIX)
-		return NULL;
-	return strchr(config->metrics, ':') + 1;
-}
-
 /* Where every VM was given its one connection, the daemon ends with the last of them. */
 static void limit_life(struct server *server)
 {
@@ -231,7 +220,7 @@ static int make_vms(struct server *server)
 	bounds_init(&manager->bounds, config, may_grow(config));
 	manager->may_forward = server->plan.vsock || server->plan.mode == SANDBOX_NONE;
 	manager->control = config->control;
-	manager->metrics = path_of_metrics(config);
+	manager->metrics = config->metrics ? config_endpoint_path(config->metrics) : NULL;
 	manager->set.broker = &server->broker;
 	manager->set.peers.uids = config->security.allow_uids;
 	manager->set.peers.count = config->security.allow_uid_count;

@@ -282,9 +282,11 @@ def test_no_guest_reaches_the_sockets_of_the_daemon(start_daemon, tmp_path, opti
     ctl.call("add", vm=f"guest-cid=9,socket={here}/s9,uds-path={here}/vm9.vsock_8")
     ctl.call("remove", cid=9)
     ctl.close()
-    late = Daemon(cids=(9,), args=args, directory=here, start=False)
-    assert late.spawn().wait(30) == 1
-    assert f"VM 9: uds-path with '_PORT' would be the socket of --{option}" in late.stderr()
+    for more in ([], ["--check-config"]):
+        late = Daemon(cids=(9,), args=[*args, *more], directory=here, start=False)
+        assert late.spawn().wait(30) == 2
+        assert f"expected a path that with '_PORT' is not the socket of --{option}\n" in \
+            late.stderr()
 
 
 def test_groups(controlled, start_vm, pattern):
