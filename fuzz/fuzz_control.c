@@ -68,6 +68,12 @@ const struct vm_config *vm_config(const struct vm *vm)
 	return vm->config;
 }
 
+const char *vm_tag(char tag[VM_TAG_BYTES], uint32_t cid)
+{
+	(void)snprintf(tag, VM_TAG_BYTES, "vm=%u", cid);
+	return tag;
+}
+
 uint32_t vm_cid(const struct vm *vm)
 {
 	return vm->config->guest_cid;

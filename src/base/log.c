@@ -2,7 +2,7 @@
 /*
  * log.c - levelled, object-tagged lines on stderr.
  *
- * Level and rate are the only mutable globals, but for fault.c's. A line is built on the
+ * Level, rate and format are the only mutable globals, but for fault.c's. A line is built on the
  * stack and leaves in one write(2), so lines of several threads never mix.
  * Allocates nothing, changes nothing a caller can see (errno included).
  */
@@ -31,10 +31,18 @@ _Static_assert(array_size(log_levels) == LOG_LEVEL_COUNT, "every level has a nam
 
 static int log_shown_level = LOG_NOTICE;
 static uint32_t log_rate = LOG_DEFAULT_RATE;
+static size_t (*log_format)(char *line, size_t room, const char *level, const char *tag,
+			    const char *message);
 
 void log_set_level(enum log_level level)
 {
 	__atomic_store_n(&log_shown_level, (int)level, __ATOMIC_RELAXED);
+}
+
+void log_set_format(size_t (*format)(char *line, size_t room, const char *level, const char *tag,
+				     const char *message))
+{
+	log_format = format;
 }
 
 void log_set_rate(uint32_t lines)
@@ -159,31 +167,58 @@ static void log_put_prefix(struct log_text *text, enum log_level level, const ch
 		log_put(text, ": ", 2);
 }
 
-static printf_like(3, 0)
-void log_vline(enum log_level level, const char *tag, const char *fmt, va_list args)
+/* "level tag: message\n". Return: its length. */
+static size_t log_compose(char line[LOG_LINE_MAX], enum log_level level, const char *tag,
+			  const char *message)
 {
-	int saved_errno = errno;
-	char message[LOG_LINE_MAX];
-	char line[LOG_LINE_MAX];
-	struct log_text text = { .bytes = line, .room = sizeof(line) - sizeof(log_ellipsis) };
-	int wanted;
-	ssize_t written;
-
-	if (!log_enabled(level))
-		return;
-	wanted = vsnprintf(message, sizeof(message), fmt, args);
+	struct log_text text = { .bytes = line, .room = LOG_LINE_MAX - sizeof(log_ellipsis) };
 
 	log_put_prefix(&text, level, tag);
-	/* Only an encoding error of %ls or a result over 2 GiB fail. */
-	log_put_text(&text, wanted < 0 ? "(message that cannot be formatted)" : message);
-	/* A message that was cut above fills the line too. */
+	log_put_text(&text, message);
+	/* A message that was cut before fills the line too. */
 	if (text.full) {
 		memcpy(line + text.length, log_ellipsis, sizeof(log_ellipsis) - 1);
 		text.length += sizeof(log_ellipsis) - 1;
 	}
 	line[text.length++] = '\n';
+	return text.length;
+}
+
+/* As log_compose(), in the format that was set. Return: 0 if it cannot be. */
+static size_t log_compose_otherwise(char line[LOG_LINE_MAX], enum log_level level, const char *tag,
+				    const char *message)
+{
+	size_t at = 0;
+	size_t length;
+
+	if (log_to_journal()) {
+		line[at++] = '<';
+		line[at++] = log_levels[level].priority;
+		line[at++] = '>';
+	}
+	length = log_format(line + at, LOG_LINE_MAX - at, log_levels[level].name, tag, message);
+	return length != 0 ? at + length : 0;
+}
+
+static printf_like(3, 0)
+void log_vline(enum log_level level, const char *tag, const char *fmt, va_list args)
+{
+	int saved_errno = errno;
+	char message[LOG_LINE_MAX] = "(message that cannot be formatted)";
+	char line[LOG_LINE_MAX];
+	size_t length = 0;
+	ssize_t written;
+
+	if (!log_enabled(level))
+		return;
+	/* Only an encoding error of %ls or a result over 2 GiB fail. */
+	(void)vsnprintf(message, sizeof(message), fmt, args);
+	if (log_format != NULL)
+		length = log_compose_otherwise(line, level, tag, message);
+	if (length == 0)
+		length = log_compose(line, level, tag, message);
 	do {
-		written = write(STDERR_FILENO, line, text.length);
+		written = write(STDERR_FILENO, line, length);
 	} while (written < 0 && errno == EINTR);
 	errno = saved_errno;
 }

@@ -85,6 +85,18 @@ void log_line(enum log_level level, const char *tag, const char *fmt, ...) print
  */
 const char *log_quote(char *out, size_t size, const void *bytes, size_t len);
 
+/**
+ * log_set_format() - Let somebody else make lines of their parts
+ * @format: writes at most @room bytes of one line to @line, its newline included, and
+ *          returns their number; 0: it cannot, the line is then made as without it.
+ *          @level is a name, @tag may be NULL. Called by any thread; must not log.
+ *
+ * On a standard error that is the journal's, a line begins with "<N>" before that.
+ * Context: start-up.
+ */
+void log_set_format(size_t (*format)(char *line, size_t room, const char *level, const char *tag,
+				     const char *message));
+
 /** Lines per second and object that peers can cause (default LOG_DEFAULT_RATE).
  *  Context: start-up, or any thread later (one relaxed store). */
 void log_set_rate(uint32_t lines);

@@ -139,6 +139,7 @@ static int finish(struct config_draft *draft, struct config *config)
 		.vm_count = draft->vm_count,
 		.threads = thread_count(draft),
 		.log_level = globals_of(draft, KEY_LOG_LEVEL)->log_level,
+		.log_json = globals_of(draft, KEY_LOG_FORMAT)->log_json,
 		.log_rate = globals_of(draft, KEY_LOG_RATE)->log_rate,
 		.total_connections = globals_of(draft, KEY_TOTAL_CONNECTIONS)->total_connections,
 		.total_buffered = globals_of(draft, KEY_TOTAL_BUFFERED)->total_buffered,

@@ -107,6 +107,7 @@ struct config {
 	size_t vm_count;  /* >= 1, unless there is a control socket */
 	uint32_t threads; /* workers: >= 1; at most vm_count without a control socket */
 	enum log_level log_level;
+	bool log_json;              /* lines are objects */
 	uint32_t log_rate;          /* lines per second and object */
 	uint32_t total_connections; /* 0: as many as there are descriptors for */
 	uint32_t total_buffered;    /* bytes */

@@ -115,6 +115,12 @@ static int set_level(maybe_unused const struct config_key *key, void *field, con
 	return log_level_parse(text, field);
 }
 
+static int set_log_format(maybe_unused const struct config_key *key, void *field, const char *text)
+{
+	*(bool *)field = strcmp(text, "json") == 0;
+	return *(bool *)field || strcmp(text, "text") == 0 ? 0 : -EINVAL;
+}
+
 #define VM_FIELD(member) .offset = offsetof(struct vm_config, member)
 #define VM_LIST .offset = 0, .is_list = true /* the parser needs pointer and count */
 #define SECURITY_FIELD(member) .offset = offsetof(struct config_globals, security.member)
@@ -295,6 +301,12 @@ static const struct config_key keys[KEY_COUNT] = {
 		.what = "one of error, warning, notice, info, debug, trace", .set = set_level,
 		GLOBAL_FIELD(log_level), .preset_text = "notice",
 		.help = "What is logged: error, warning, notice, info, debug or trace.",
+	},
+	[KEY_LOG_FORMAT] = {
+		.name = "log-format", .arg = "NAME", .scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
+		.what = "text or json", .set = set_log_format, GLOBAL_FIELD(log_json),
+		.preset_text = "text",
+		.help = "How a line of the log looks: text, or json for an object each.",
 	},
 	[KEY_LOG_RATE] = {
 		.name = "log-rate", .arg = "LINES", .scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,

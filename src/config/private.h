@@ -51,6 +51,7 @@ enum config_key_id {
 	KEY_TOTAL_CONNECTIONS,
 	KEY_TOTAL_BUFFERED,
 	KEY_LOG_LEVEL,
+	KEY_LOG_FORMAT,
 	KEY_LOG_RATE,
 	KEY_CONTROL,
 	KEY_METRICS,
@@ -117,6 +118,7 @@ struct config_globals {
 	uint32_t total_connections;
 	uint32_t total_buffered;
 	enum log_level log_level;
+	bool log_json;
 	uint32_t log_rate;
 	struct security_config security;
 	char *control; /* NULL: not given */

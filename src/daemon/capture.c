@@ -27,9 +27,7 @@
 #include "daemon/capture.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -47,7 +45,7 @@ struct capture {
 	struct tap tap;
 	struct vm *vm; /* NULL: the tap is not on it any more */
 	struct capture_wish wish;
-	char tag[16]; /* of lines in the log */
+	char tag[VM_TAG_BYTES]; /* of lines in the log */
 
 	pthread_mutex_t lock; /* of those who write */
 	struct capture_ring ring;
@@ -372,7 +370,7 @@ int capture_begin(struct captures *captures, struct vm *vm, const struct capture
 	}
 	capture->captures = captures;
 	capture->vm = vm;
-	(void)snprintf(capture->tag, sizeof(capture->tag), "vm=%" PRIu32, vm_cid(vm));
+	(void)vm_tag(capture->tag, vm_cid(vm));
 	capture->wish = *wish;
 	capture->tap.packet = on_packet;
 	capture->tap.gone = on_gone;

@@ -10,6 +10,7 @@
 #include "config/config.h"
 #include "confine/sandbox.h"
 #include "daemon/activation.h"
+#include "daemon/log_json.h"
 #include "daemon/serve.h"
 
 #define EXIT_CANNOT_SERVE 1 /* the environment refuses: a socket, memory, a limit */
@@ -57,6 +58,8 @@ int main(int argc, char **argv)
 	if (result == CONFIG_DONE)
 		return 0;
 	log_set_level(config.log_level);
+	if (config.log_json)
+		log_json_use();
 	log_set_rate(config.log_rate);
 	if (config.security.sandbox != SANDBOX_NONE)
 		close_strays(&config, passed_count);

@@ -95,6 +95,7 @@ json_t *method_add(const struct call *call)
 
 json_t *method_remove(const struct call *call)
 {
+	char tag[VM_TAG_BYTES];
 	json_int_t cid = 0;
 	struct vm *vm;
 
@@ -103,7 +104,7 @@ json_t *method_remove(const struct call *call)
 	vm = method_find(call, cid);
 	if (vm == NULL)
 		return NULL;
-	log_notice(NULL, "control: VM %u is removed", vm_cid(vm));
+	log_notice(vm_tag(tag, vm_cid(vm)), "removed by a request");
 	if (manager_remove(call->methods->manager, vm) < 0)
 		return method_no_memory(call);
 	return json_object();
@@ -274,11 +275,13 @@ json_t *method_drain(const struct call *call)
 
 static void log_reloaded(void *ctx, uint32_t cid, enum reload_change change, const char *why)
 {
+	char tag[VM_TAG_BYTES];
+
 	(void)ctx;
 	if (change == RELOAD_FAILED)
-		log_error(NULL, "reload: VM %u: %s", cid, why);
+		log_error(vm_tag(tag, cid), "reload: %s", why);
 	else if (change != RELOAD_UNCHANGED)
-		log_notice(NULL, "reload: VM %u: %s", cid, change_names[change]);
+		log_notice(vm_tag(tag, cid), "reload: %s", change_names[change]);
 }
 
 void method_reload_and_log(struct manager *manager)

@@ -216,6 +216,7 @@ static int make_vms(struct server *server)
 	const struct config *config = server->config;
 	struct manager *manager = &server->manager;
 	char why[VM_WHY_BYTES];
+	char tag[VM_TAG_BYTES];
 
 	bounds_init(&manager->bounds, config, may_grow(config));
 	manager->may_forward = server->plan.vsock || server->plan.mode == SANDBOX_NONE;
@@ -230,7 +231,7 @@ static int make_vms(struct server *server)
 
 		if (err == 0)
 			continue;
-		log_error(NULL, "VM %u: %s", vm->guest_cid, why);
+		log_error(vm_tag(tag, vm->guest_cid), "%s", why);
 		return -ECANCELED;
 	}
 	manager->runs = true;

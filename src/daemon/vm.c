@@ -367,7 +367,7 @@ static void set_up(struct vm *vm, const struct vm_params *params)
 	vm->vu_ops.no_mem_slots = vm->config->no_mem_slots;
 	vm->vu_ops.iommu = vm->config->iommu;
 	vm->vu_ops.refusals = &vm->refusals;
-	snprintf(vm->tag, sizeof(vm->tag), "vm=%u", vm->cid);
+	(void)vm_tag(vm->tag, vm->cid);
 	pthread_mutex_init(&vm->lock, NULL);
 	loop_task_init(&vm->run, run);
 	init_device(vm, params);

@@ -76,6 +76,11 @@ const struct bounds_grant *vm_grant(const struct vm *vm) must_use;
 /** Context: any thread. */
 uint32_t vm_cid(const struct vm *vm) must_use;
 
+#define VM_TAG_BYTES 16u
+
+/** Write "vm=CID", the tag of lines in the log about a VM. Return: @tag */
+const char *vm_tag(char tag[VM_TAG_BYTES], uint32_t cid);
+
 /** Context: any thread; valid as vm_set_table(). */
 const struct vm_config *vm_config(const struct vm *vm) must_use;
 

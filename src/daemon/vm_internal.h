@@ -64,7 +64,7 @@ struct vm {
 	struct log_limit limits_hit;
 	struct log_limit front_ends;
 	struct log_limit refusals;
-	char tag[sizeof("vm=4294967295")];
+	char tag[VM_TAG_BYTES];
 };
 
 /** Whether the two are siblings. Context: any thread. */

@@ -11,9 +11,18 @@
 #include "virtio/gmem.h"
 #include "vsock/sibling_list.h"
 
+/* "vm=" and "conn=", two addresses of a CID and a port each */
+#define CONN_TAG_BYTES 72u
+
 uint32_t vm_cid(const struct vm *vm)
 {
 	return vm->cid;
+}
+
+const char *vm_tag(char tag[VM_TAG_BYTES], uint32_t cid)
+{
+	(void)snprintf(tag, VM_TAG_BYTES, "vm=%u", cid);
+	return tag;
 }
 
 const struct vm_config *vm_config(const struct vm *vm)
@@ -112,6 +121,29 @@ void vm_went_down(struct vm *vm, const char *why)
 	event_queue_write(&vm->worker->events, &event);
 }
 
+/* "vm=3 conn=3:1024>2:80": from who asked to who was asked. */
+static cold_path void log_conn(const struct vm *vm, const struct conn_notice *notice)
+{
+	static const char *const names[] = {
+		[CONN_OPENED] = "opened",
+		[CONN_CLOSED] = "closed",
+		[CONN_REFUSED] = "refused",
+	};
+	uint32_t peer = notice->sibling != 0 ? notice->sibling : VSOCK_CID_HOST;
+	char tag[CONN_TAG_BYTES];
+
+	if (notice->by_guest)
+		(void)snprintf(tag, sizeof(tag), "%s conn=%u:%u>%u:%u", vm->tag, vm->cid,
+			       notice->guest_port, peer, notice->host_port);
+	else
+		(void)snprintf(tag, sizeof(tag), "%s conn=%u:%u>%u:%u", vm->tag, peer,
+			       notice->host_port, vm->cid, notice->guest_port);
+	if (notice->what == CONN_OPENED)
+		log_debug(tag, "opened");
+	else
+		log_debug(tag, "%s: %s", names[notice->what], conn_end_name(notice->why));
+}
+
 void vm_conn_event(void *ctx, const struct conn_notice *notice)
 {
 	static const enum event_kind kinds[] = {
@@ -122,6 +154,8 @@ void vm_conn_event(void *ctx, const struct conn_notice *notice)
 	struct vm *vm = ctx;
 	struct event event;
 
+	if (unlikely(log_enabled(LOG_DEBUG)))
+		log_conn(vm, notice);
 	if (!event_queue_is_on(&vm->worker->events))
 		return;
 	event = begin_event(vm, kinds[notice->what],

@@ -135,7 +135,7 @@ def test_vm_that_goes_and_comes(place, tmp_path):
         serving(daemon)
         file.write_text(without)
         daemon.proc.send_signal(signal.SIGHUP)
-        until(lambda: "VM 3: removed" in daemon.text(), daemon.text)
+        until(lambda: "vm=3: reload: removed" in daemon.text(), daemon.text)
         with connect(place.uds) as early:
             file.write_text(with_vm)
             daemon.proc.send_signal(signal.SIGHUP)

@@ -118,7 +118,7 @@ static const struct file_case bad_files[] = {
 	{ "vms: [[[[[[[[", "1: vms: '[...]': expected a mapping of a VM's keys" },
 	{ "? [a]\n: b\n", "1: '[...]': expected a key" },
 	{ ONE_VM "vm: 3\n", "4: 'vm': expected one of vms, threads, "
-			    "total-connections, total-buffered, log-level, log-rate, "
+			    "total-connections, total-buffered, log-level, log-format, log-rate, "
 			    "control, metrics" },
 	{ ONE_VM "  size: 3\n",
 	  "4: 'size': expected one of guest-cid, socket, mode, fd, uds-path, forward-cid, "

@@ -483,7 +483,7 @@ def test_hangup_signal_reloads(filed, start_vm, pattern):
     write_file(daemon, {3: {}, 8: {}}, **{"log-level": "info"})
     daemon.proc.send_signal(signal.SIGHUP)
     until(lambda: [vm["cid"] for vm in ctl.call("list")["vms"]] == [3, 8], "the reload")
-    assert "reload: VM 8: added" in daemon.stderr()
+    assert "vm=8: reload: added" in daemon.stderr()
     assert_flows(*pair, pattern(100_000))
     with open(os.path.join(daemon.dir, "vms.yaml"), "w", encoding="ascii") as file:
         file.write("nonsense")
