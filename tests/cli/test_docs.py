@@ -6,6 +6,7 @@ host; where it starts the daemon it is run here as written, but for the director
 of its sockets. What is typed in guests is run by tests/e2e/test_examples.py.
 """
 
+import glob
 import os
 import re
 import shlex
@@ -127,6 +128,33 @@ def test_constants_of_the_readme_exist():
     assert len(constants) > 10
     for constant in constants:
         assert re.search(rf"^#define {constant}\b", text, re.M), constant
+
+
+def literals():
+    """The text of the sources, adjacent string literals joined."""
+    text = ""
+    for path in glob.glob(os.path.join(ROOT, "src", "**", "*.c"), recursive=True):
+        with open(path, encoding="utf-8") as file:
+            text += re.sub(r'"\s*"', "", file.read())
+    return text
+
+
+def test_quoted_lines_are_logged():
+    """What the page on troubles says that the daemon says, it can say; QEMU's lines apart."""
+    page = " ".join(prose("docs/troubleshooting.md").split())
+    sources = literals()
+    quoted = [line for before, line in re.findall(r'(\S+) "([^"]+)"|$', page.replace('**"', '** "'))
+              if line and before != "says"]
+    assert len(quoted) > 8
+    for line in quoted:
+        for piece in line.split("..."):
+            assert piece in sources or line == "Bad system call", line
+
+
+def test_metrics_of_troubles_exist():
+    metrics = set(re.findall(r"`(vhost_device_vsock_\w+)`", read("docs/troubleshooting.md")))
+    assert len(metrics) > 5
+    assert metrics <= set(re.findall(r"`(vhost_device_vsock_\w+)`", read("docs/metrics.md")))
 
 
 def test_conformance():
