@@ -384,8 +384,8 @@ static void remove_outdated(struct manager *manager, const struct config *config
 }
 
 /* Give a VM the groups and limits of @wanted. */
-static enum reload_change change(struct manager *manager, struct vm *vm,
-				 const struct vm_config *wanted)
+static enum reload_change take_over(struct manager *manager, struct vm *vm,
+				    const struct vm_config *wanted)
 {
 	struct vm_config *config = NULL;
 
@@ -409,7 +409,7 @@ static bool adjust(struct manager *manager, const struct vm_config *wanted,
 	if (vm == NULL)
 		return false;
 	vm_set_from_file(vm, true);
-	done = change(manager, vm, wanted);
+	done = take_over(manager, vm, wanted);
 	report->vm(report->ctx, wanted->guest_cid, done,
 		   done == RELOAD_FAILED ? "no memory for its groups or limits" : "");
 	return true;
