@@ -4,7 +4,7 @@
  *
  * Level, rate and format are the only mutable globals, but for fault.c's. A line is built on the
  * stack and leaves in one write(2), so lines of several threads never mix.
- * Allocates nothing, changes nothing a caller can see (errno included).
+ * Changes nothing a caller can see (errno included), and allocates nothing unless a format does.
  */
 #include "base/log.h"
 

@@ -98,7 +98,8 @@ static int report(const struct sandbox_plan *plan, const struct outcome *outcome
 		return 0;
 	}
 	if (plan->mode == SANDBOX_STRICT) {
-		log_error(NULL, "--sandbox=strict: missing: %s", misses);
+		log_error(NULL, "--sandbox=strict: missing: %s; --sandbox=auto goes on without",
+			  misses);
 		return -ECANCELED;
 	}
 	log_notice(NULL, "sandbox: %s; missing: %s", holds, misses);
@@ -114,7 +115,9 @@ static int become_user(const struct sandbox_plan *plan, gid_t extra)
 	err = stage_identity(plan->uid, plan->gid, extra);
 	if (err < 0)
 		log_error(NULL, "cannot become user %d and group %d: %s", (int)plan->uid,
-			  (int)plan->gid, strerror(-err));
+			  (int)plan->gid,
+			  err == -EPERM ? "only root may; leave --user and --group out"
+					: strerror(-err));
 	return err < 0 ? -ECANCELED : 0;
 }
 

@@ -23,6 +23,7 @@
 #include "daemon/metrics.h"
 #include "daemon/service.h"
 #include "host/broker.h"
+#include "host/unix_listener.h"
 #include "loop/loop.h"
 
 struct server {
@@ -255,8 +256,7 @@ static int open_control(struct server *server)
 	err = methods_open(&server->methods, &server->manager, server->loop, &place);
 	if (err == 0)
 		return 0;
-	log_error(NULL, "control socket %s: %s", path,
-		  err == -EADDRINUSE ? "another program listens there" : strerror(-err));
+	log_error(NULL, "control socket %s: %s", path, unix_listener_why(err));
 	return -ECANCELED;
 }
 
@@ -274,7 +274,8 @@ static int open_metrics(struct server *server)
 	if (err == 0)
 		return 0;
 	log_error(NULL, "metrics at %s: %s", where,
-		  err == -EADDRINUSE ? "another program listens there" : strerror(-err));
+		  err == -EADDRINUSE || config_endpoint_path(where) ? unix_listener_why(err)
+								    : strerror(-err));
 	return -ECANCELED;
 }
 
@@ -319,9 +320,22 @@ static void clean_up(struct server *server)
 
 int serve(const struct config *config, struct passed_sockets *passed, int argc, char **argv)
 {
-	static int (*const steps[])(struct server *) = {
-		raise_limits, guard_memory, start_broker, make_workers, watch_signals, open_service,
-		make_vms,     open_control, open_metrics, confine,      start_workers, run,
+	static const struct {
+		int (*run)(struct server *server);
+		const char *what;
+	} steps[] = {
+		{ raise_limits, "limit of open files" },
+		{ guard_memory, "handler for truncated memory" },
+		{ start_broker, "broker process" },
+		{ make_workers, "workers" },
+		{ watch_signals, "signals" },
+		{ open_service, "service manager" },
+		{ make_vms, "VMs" },
+		{ open_control, "control socket" },
+		{ open_metrics, "metrics" },
+		{ confine, "sandbox" },
+		{ start_workers, "threads" },
+		{ run, "main loop" },
 	};
 	struct server server = {
 		.config = config,
@@ -337,10 +351,11 @@ int serve(const struct config *config, struct passed_sockets *passed, int argc, 
 	};
 	int err = 0;
 
-	for (size_t i = 0; i < array_size(steps) && err == 0; i++)
-		err = steps[i](&server);
-	if (err < 0 && err != -ECANCELED)
-		log_error(NULL, "cannot serve: %s", strerror(-err));
+	for (size_t i = 0; i < array_size(steps) && err == 0; i++) {
+		err = steps[i].run(&server);
+		if (err < 0 && err != -ECANCELED)
+			log_error(NULL, "cannot serve: %s: %s", steps[i].what, strerror(-err));
+	}
 	clean_up(&server);
 	return err;
 }

@@ -24,6 +24,7 @@
 
 #include "base/fd.h"
 #include "daemon/vm_internal.h"
+#include "host/unix_listener.h"
 
 #define ACCEPT_PAUSE_MS 100u
 #define DIAL_PAUSE_MIN_MS 50u
@@ -154,13 +155,7 @@ void vm_init_front_end(struct vm *vm)
 
 void vm_explain(char *why, const char *what, int err)
 {
-	if (err == -EEXIST)
-		snprintf(why, VM_WHY_BYTES, "%s: something that is no socket is there already",
-			 what);
-	else if (err == -EADDRINUSE)
-		snprintf(why, VM_WHY_BYTES, "%s: another program listens there", what);
-	else
-		snprintf(why, VM_WHY_BYTES, "%s: cannot listen: %s", what, strerrordesc_np(-err));
+	snprintf(why, VM_WHY_BYTES, "%s: %s", what, unix_listener_why(err));
 }
 
 /* A socket that somebody else made: it listens, or a VMM is at its other end. */

@@ -155,6 +155,25 @@ static int settle_node(struct unix_listener *listener, int fd, const char *name,
 	return is_own_node(listener, name) ? 0 : -EADDRINUSE;
 }
 
+const char *unix_listener_why(int err)
+{
+	switch (err) {
+	case -EEXIST:
+		return "something that is no socket is there already";
+	case -EADDRINUSE:
+		return "another program listens there";
+	case -ENOENT:
+		return "cannot listen: its directory does not exist";
+	case -EACCES:
+	case -EPERM:
+		return "cannot listen: this user may make no socket in its directory";
+	case -EROFS:
+		return "cannot listen: its file system is read-only";
+	default:
+		return strerrordesc_np(-err);
+	}
+}
+
 static const char *node_name(const struct unix_listener *listener)
 {
 	const char *slash = strrchr(listener->path, '/');

@@ -34,6 +34,9 @@ struct unix_listener {
 	char path[UNIX_PATH_ROOM];
 };
 
+/** What is wrong, and with it what to do, when unix_listener_open() returned @err. */
+const char *unix_listener_why(int err);
+
 /**
  * unix_listener_open() - Bind and listen, non-blocking
  * @path:    shorter than sun_path
