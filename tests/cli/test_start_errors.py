@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""Where the daemon cannot serve it says which place it could not have, and what is wrong with it."""
+"""Where the daemon cannot serve it says which place it could not have, and what is wrong."""
 
 import os
 import socket
