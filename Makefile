@@ -4,7 +4,7 @@
 #   make            build/vhost-device-vsock and build/vsockctl (installs missing build tools first)
 #   make run        a demonstration with a small guest; ARGS="..." runs the daemon
 #   make test       every test; SUITES="unit vu" runs some
-#   make verify     the models of models/, all interleavings
+#   make verify     the models of models/, all interleavings, and the proofs of proofs/
 #   make soak       MINUTES=10 of mixed load on one daemon
 #   make install    honours DESTDIR and prefix
 
@@ -48,6 +48,7 @@ fuzz:
 verify:
 	@scripts/install-deps verify
 	@scripts/verify
+	@scripts/prove
 
 soak: all
 	@VDV_BIN=$(abspath $(BUILD))/vhost-device-vsock tests/soak/soak.py $(or $(MINUTES),10)
