@@ -116,8 +116,9 @@ static int become_user(const struct sandbox_plan *plan, gid_t extra)
 	if (err < 0)
 		log_error(NULL, "cannot become user %d and group %d: %s", (int)plan->uid,
 			  (int)plan->gid,
-			  err == -EPERM ? "only root may; leave --user and --group out"
-					: strerror(-err));
+			  err == -EPERM
+				  ? "needs CAP_SETUID, CAP_SETGID, or leave --user and --group out"
+				  : strerror(-err));
 	return err < 0 ? -ECANCELED : 0;
 }
 

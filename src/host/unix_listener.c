@@ -167,6 +167,8 @@ const char *unix_listener_why(int err)
 	case -EACCES:
 	case -EPERM:
 		return "cannot listen: this user may make no socket in its directory";
+	case -ENOTDIR:
+		return "cannot listen: what should be its directory is a file";
 	case -EROFS:
 		return "cannot listen: its file system is read-only";
 	default:

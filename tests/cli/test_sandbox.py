@@ -202,7 +202,8 @@ def test_user_by_number_and_group():
 
 @needs_root
 def test_user_that_cannot_be_had():
-    assert "cannot become user 0" in failing("--user", "root", before=as_nobody())
+    text = failing("--user", "root", before=as_nobody())
+    assert "cannot become user 0" in text and "or leave --user and --group out" in text
 
 
 @needs_root

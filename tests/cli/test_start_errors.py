@@ -28,6 +28,8 @@ def refused(folder, *args, before=None):
      "error: control socket {}/none/c: cannot listen: its directory does not exist"),
     ("--metrics=unix:{}/none/m",
      "error: metrics at unix:{}/none/m: cannot listen: its directory does not exist"),
+    ("--socket={}/file/s",
+     "error vm=3: {}/file/s: cannot listen: what should be its directory is a file"),
     ("--socket={}/file", "error vm=3: {}/file: something that is no socket is there already"),
     ("--control={}/file",
      "error: control socket {}/file: something that is no socket is there already"),
