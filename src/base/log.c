@@ -204,7 +204,7 @@ static printf_like(3, 0)
 void log_vline(enum log_level level, const char *tag, const char *fmt, va_list args)
 {
 	int saved_errno = errno;
-	char message[LOG_LINE_MAX] = "(message that cannot be formatted)";
+	char message[LOG_LINE_MAX];
 	char line[LOG_LINE_MAX];
 	size_t length = 0;
 	ssize_t written;
@@ -212,7 +212,8 @@ void log_vline(enum log_level level, const char *tag, const char *fmt, va_list a
 	if (!log_enabled(level))
 		return;
 	/* Only an encoding error of %ls or a result over 2 GiB fail. */
-	(void)vsnprintf(message, sizeof(message), fmt, args);
+	if (vsnprintf(message, sizeof(message), fmt, args) < 0)
+		(void)snprintf(message, sizeof(message), "(message that cannot be formatted)");
 	if (log_format != NULL)
 		length = log_compose_otherwise(line, level, tag, message);
 	if (length == 0)
