@@ -274,22 +274,31 @@ static const char *given(const char *by_option, const char *by_file)
 	return by_option ? by_option : by_file;
 }
 
-/* Guests ask nothing of the daemon itself. */
-static int check_services(const struct config_draft *draft, const struct vm_draft *vm)
+/* Guests ask nothing of the daemon itself: @path is the socket of option @key, or NULL. */
+static int check_service(const struct config_draft *draft, enum config_key_id key, const char *path)
+{
+	for (size_t i = 0; path && i < draft->vm_count; i++) {
+		const struct vm_draft *vm = &draft->vms[i];
+		const struct config_where where = config_where_of(draft, vm, KEY_UDS_PATH);
+
+		if (config_reaches(&vm->vm, path))
+			return config_report(draft->err, &where, vm->vm.uds_path,
+					     "expected a path that with '_PORT' is not the socket "
+					     "of --%s",
+					     config_key(key)->name);
+	}
+	return 0;
+}
+
+static int check_services(const struct config_draft *draft)
 {
 	const char *control = given(draft->by_option.control, draft->by_file.control);
 	const char *metrics = given(draft->by_option.metrics, draft->by_file.metrics);
+	int ret = check_service(draft, KEY_CONTROL, control);
 
-	metrics = metrics ? config_endpoint_path(metrics) : NULL;
-	if (control && config_reaches(&vm->vm, control))
-		return report_vm(
-			draft, vm, KEY_UDS_PATH, vm->vm.uds_path,
-			"expected a path that with '_PORT' is not the socket of --control");
-	if (metrics && config_reaches(&vm->vm, metrics))
-		return report_vm(
-			draft, vm, KEY_UDS_PATH, vm->vm.uds_path,
-			"expected a path that with '_PORT' is not the socket of --metrics");
-	return 0;
+	if (ret)
+		return ret;
+	return check_service(draft, KEY_METRICS, metrics ? config_endpoint_path(metrics) : NULL);
 }
 
 static int check_together(const struct config_draft *draft, struct use *uses)
@@ -330,11 +339,12 @@ int config_check(const struct config_draft *draft)
 		return refuse_none(draft);
 	for (size_t i = 0; i < draft->vm_count; i++) {
 		ret = check_vm(draft, &draft->vms[i]);
-		if (ret == 0)
-			ret = check_services(draft, &draft->vms[i]);
 		if (ret)
 			return ret;
 	}
+	ret = check_services(draft);
+	if (ret)
+		return ret;
 	uses = calloc(draft->vm_count, 2 * sizeof(*uses));
 	if (!uses)
 		return -ENOMEM;
