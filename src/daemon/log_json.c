@@ -18,6 +18,7 @@
 #include "daemon/report.h"
 
 #define MAX_NUMBER_DIGITS 10u
+#define MAX_CONTINUATIONS 3u /* of a character in UTF-8 */
 
 static json_t *time_text(void)
 {
@@ -63,24 +64,38 @@ static void add_tag(json_t *line, const char *tag)
 	free(copy);
 }
 
+static bool is_continuation(char byte)
+{
+	return ((unsigned char)byte & 0xc0) == 0x80;
+}
+
+/* At most @length bytes of a message, no half character, and a mark if there are more. */
+static json_t *beginning(const char *message, size_t length)
+{
+	json_t *value = NULL;
+	size_t kept = length;
+	char *text;
+
+	while (kept > 0 && length - kept < MAX_CONTINUATIONS && is_continuation(message[kept]))
+		kept--;
+	if (asprintf(&text, "%.*s%s", (int)kept, message, message[kept] != '\0' ? "..." : "") < 0)
+		return NULL;
+	value = report_text(text);
+	free(text);
+	return value;
+}
+
 /* Dump it, with less of the message each time until it fits. Return: bytes, or 0. */
 static size_t dump(json_t *line, char *out, size_t room, const char *message)
 {
-	size_t length = strlen(message);
+	size_t bytes;
 
-	while (length > 0) {
-		char *text = strndup(message, length);
-		size_t bytes;
-
-		if (text == NULL || json_object_set_new(line, "message", report_text(text)) < 0) {
-			free(text);
+	for (size_t length = strlen(message); length > 0; length = length * 3 / 4) {
+		if (json_object_set_new(line, "message", beginning(message, length)) < 0)
 			return 0;
-		}
-		free(text);
 		bytes = json_dumpb(line, out, room, JSON_COMPACT);
 		if (bytes > 0 && bytes < room)
 			return bytes;
-		length = length * 3 / 4;
 	}
 	return 0;
 }

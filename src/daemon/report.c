@@ -9,6 +9,23 @@
 
 #include "virtio/ring_spec.h"
 
+#define MAX_CHARACTER_BYTES 4u /* of UTF-8 */
+
+/* Bytes of the character that begins at @text; 0: it is none in UTF-8. */
+static size_t character_bytes(const char *text)
+{
+	size_t most = strnlen(text, MAX_CHARACTER_BYTES);
+
+	for (size_t bytes = 1; bytes <= most; bytes++) {
+		json_t *character = json_stringn(text, bytes);
+
+		json_decref(character);
+		if (character != NULL)
+			return bytes;
+	}
+	return 0;
+}
+
 json_t *report_text(const char *text)
 {
 	json_t *value = json_string(text);
@@ -17,9 +34,12 @@ json_t *report_text(const char *text)
 	if (value != NULL)
 		return value;
 	copy = strdup(text);
-	for (char *p = copy; p != NULL && *p != '\0'; p++) {
-		if ((unsigned char)*p >= 0x80)
+	for (char *p = copy; p != NULL && *p != '\0';) {
+		size_t bytes = character_bytes(p);
+
+		if (bytes == 0)
 			*p = '?';
+		p += bytes == 0 ? 1 : bytes;
 	}
 	value = json_string(copy);
 	free(copy);

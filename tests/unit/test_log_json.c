@@ -73,6 +73,19 @@ static void test_any_bytes(void **state)
 	assert_string_equal(text_of(line, "message"), "??");
 	assert_string_equal(text_of(line, "vm"), "?");
 	json_decref(line);
+	/* what is valid stays: 2, 3 and 4 bytes, a surrogate, one that ends early */
+	line = written(LOG_ERROR, NULL,
+		       "\xc3\xbc\xff\xe2\x82\xac\xed\xa0\x80\xf0\x9f\x90\xa7\xe2\x82", &length);
+	assert_string_equal(text_of(line, "message"), "\xc3\xbc?\xe2\x82\xac???\xf0\x9f\x90\xa7??");
+	json_decref(line);
+}
+
+static void assert_marked(const char *text, size_t whole)
+{
+	size_t length = strlen(text);
+
+	if (length < whole)
+		assert_string_equal(text + length - 3, "...");
 }
 
 /* Each of these bytes takes six in the line. */
@@ -89,8 +102,46 @@ static void test_cut(void **state)
 		line = written(LOG_NOTICE, "vm=4294967295", message, &length);
 		assert_true(length <= LOG_LINE_MAX);
 		assert_true(strlen(text_of(line, "message")) >= (n < 100 ? n : 100));
+		assert_marked(text_of(line, "message"), n);
 		json_decref(line);
 	}
+}
+
+/* No half characters: 3 bytes each. */
+static void test_cut_between_characters(void **state)
+{
+	char message[LOG_LINE_MAX - 1];
+
+	(void)state;
+	for (size_t n = 900; n + 3 < sizeof(message); n += 3) {
+		size_t length = 0;
+		json_t *line = NULL;
+		const char *text;
+
+		for (size_t i = 0; i < n; i += 3)
+			memcpy(message + i, "\xe2\x82\xac", 4);
+		line = written(LOG_NOTICE, "vm=3", message, &length);
+		text = text_of(line, "message");
+		assert_null(strchr(text, '?'));
+		assert_marked(text, n);
+		json_decref(line);
+	}
+}
+
+/* Bytes that continue nothing, to the last. */
+static void test_cut_among_continuations(void **state)
+{
+	char message[LOG_LINE_MAX];
+	size_t length = 0;
+	json_t *line = NULL;
+
+	(void)state;
+	memset(message, '\x80', sizeof(message) - 1);
+	message[sizeof(message) - 1] = '\0';
+	line = written(LOG_NOTICE, NULL, message, &length);
+	assert_true(strlen(text_of(line, "message")) >= 100);
+	assert_marked(text_of(line, "message"), sizeof(message) - 1);
+	json_decref(line);
 }
 
 int main(void)
@@ -99,6 +150,8 @@ int main(void)
 		cmocka_unit_test(test_members),
 		cmocka_unit_test(test_any_bytes),
 		cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_cut_between_characters),
+		cmocka_unit_test(test_cut_among_continuations),
 	};
 
 	log_json_use();
