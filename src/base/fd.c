@@ -129,23 +129,21 @@ ssize_t fd_recv(int sock, void *buf, size_t len, int *fds, size_t max_fds, size_
 	return bytes;
 }
 
-int fd_send(int sock, const void *buf, size_t len, int fd)
+int fd_send_several(int sock, const void *buf, size_t len, const int *fds, size_t count)
 {
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
+	union fd_control control = { 0 };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	ssize_t sent;
 
-	if (fd >= 0) {
+	assert(count <= FD_RECV_MAX);
+	if (count > 0) {
 		msg.msg_control = control.bytes;
-		msg.msg_controllen = sizeof(control.bytes);
+		msg.msg_controllen = CMSG_SPACE(count * sizeof(int));
 		control.header.cmsg_level = SOL_SOCKET;
 		control.header.cmsg_type = SCM_RIGHTS;
-		control.header.cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(&control.header), &fd, sizeof(int));
+		control.header.cmsg_len = CMSG_LEN(count * sizeof(int));
+		memcpy(CMSG_DATA(&control.header), fds, count * sizeof(int));
 	}
 	do
 		sent = sendmsg(sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -153,6 +151,11 @@ int fd_send(int sock, const void *buf, size_t len, int fd)
 	if (sent < 0)
 		return -errno;
 	return (size_t)sent == len ? 0 : -EIO;
+}
+
+int fd_send(int sock, const void *buf, size_t len, int fd)
+{
+	return fd_send_several(sock, buf, len, &fd, fd >= 0 ? 1 : 0);
 }
 
 int fd_raise_limit(void)

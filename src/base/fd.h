@@ -66,6 +66,9 @@ void fd_refuse_rights(int sock);
  */
 int fd_send(int sock, const void *buf, size_t len, int fd) must_use;
 
+/** The same with @count descriptors, at most FD_RECV_MAX. */
+int fd_send_several(int sock, const void *buf, size_t len, const int *fds, size_t count) must_use;
+
 /** Close @n descriptors of an array and set each to -1. */
 void fd_close_all(int *fds, size_t n);
 

@@ -3,7 +3,7 @@
  * broker_private.h - what the two ends of the broker's channels agree on.
  *
  * Both ends are one program, so fields are in host order. Messages keep their
- * boundaries (SOCK_SEQPACKET); each request has one reply, in order.
+ * boundaries (SOCK_SEQPACKET); each has one reply, in order.
  */
 #ifndef HOST_BROKER_PRIVATE_H
 #define HOST_BROKER_PRIVATE_H
@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/compiler.h"
+#include "base/fd.h"
 #include "host/broker.h"
 
 enum broker_op {
@@ -43,17 +44,27 @@ struct broker_request {
 	char path[UNIX_PATH_ROOM];
 };
 
-/** On a door, of which each VM has one. */
+#define BROKER_MAX_DIALS 16u /* in a message: as many descriptors can come in one */
+
+/** On a door, of which each VM has one: up to BROKER_MAX_DIALS of them are a message. */
 struct broker_dial {
 	uint32_t port;
 	int32_t type;
 };
 
-/** To both; a descriptor comes along if err is 0 and the request was for one. */
+/** The reply to those; for each that is 0 a descriptor comes along, in order. */
+struct broker_dialled {
+	uint32_t count; /* as many as were asked for */
+	int32_t err[BROKER_MAX_DIALS];
+};
+
+/** On the main channel; a descriptor comes along if err is 0 and the request was for one. */
 struct broker_reply {
 	int32_t err; /* 0 or -errno */
 	uint32_t id;
 };
+
+_Static_assert(BROKER_MAX_DIALS <= FD_RECV_MAX, "a reply's descriptors are received at once");
 
 /**
  * broker_serve() - The life of the broker's process

@@ -8,7 +8,7 @@
  * One thread, one epoll set. A request is a fixed structure whose every field
  * is judged here: the daemon behind the main channel may have been taken over.
  *
- * A door is a channel of its own, made for one VM: all it can say is a port, so
+ * A door is a channel of its own, made for one VM: all it can say is ports, so
  * the holder of a door reaches PATH_PORT and nothing else (the holder of a VMM's
  * door: PATH and nothing else). The directory of
  * PATH was opened when the door was made: what is renamed, removed or replaced
@@ -36,7 +36,7 @@
 #define MAX_LISTENERS 16384u
 #define EVENTS_PER_TURN 16
 #define PORT_ROOM sizeof("_4294967295")
-#define DIALS_PER_TURN 16u /* of one door, before another has its turn */
+#define MESSAGES_PER_TURN 4u /* of one door, before another has its turn */
 
 struct server {
 	const struct broker_params *params;
@@ -44,11 +44,13 @@ struct server {
 	uint32_t count;
 	int channel;
 	int epoll_fd;
-	int base_fd; /* the working directory of the start */
+	int base_fd;    /* the working directory of the start */
+	int entered_fd; /* the door's directory that is the working one; -1: none is */
 	bool sealed;
 };
 
 struct door_end {
+	struct server *server;
 	int fd;
 	int dir_fd;
 	bool one_path; /* leads to a VMM at this name, whatever port is said */
@@ -59,6 +61,8 @@ struct door_end {
 
 static void free_door(struct door_end *door)
 {
+	if (door->server->entered_fd == door->dir_fd)
+		door->server->entered_fd = -1;
 	fd_close(&door->fd); /* which also takes it out of the epoll set */
 	fd_close(&door->dir_fd);
 	free(door);
@@ -69,43 +73,62 @@ static bool is_type(int type)
 	return type == SOCK_STREAM || type == SOCK_SEQPACKET;
 }
 
-static int dial(const struct door_end *door, uint32_t port, int type)
+static int enter(const struct door_end *door)
 {
-	char name[UNIX_PATH_ROOM + PORT_ROOM];
-
-	if (!is_type(type))
-		return -EINVAL;
+	if (door->server->entered_fd == door->dir_fd)
+		return 0;
 	if (fchdir(door->dir_fd) < 0)
 		return -errno;
+	door->server->entered_fd = door->dir_fd;
+	return 0;
+}
+
+static int dial(const struct door_end *door, const struct broker_dial *request)
+{
+	char name[UNIX_PATH_ROOM + PORT_ROOM];
+	int err = is_type(request->type) ? enter(door) : -EINVAL;
+
+	if (err < 0)
+		return err;
 	if (door->one_path)
-		return unix_dial(door->name, type, true);
-	(void)snprintf(name, sizeof(name), "%s_%u", door->name, port);
-	return unix_dial(name, type, false);
+		return unix_dial(door->name, request->type, true);
+	(void)snprintf(name, sizeof(name), "%s_%u", door->name, request->port);
+	return unix_dial(name, request->type, false);
 }
 
-/* Answer with the descriptor, or with the error, that @result is. */
-static int answer(int channel, int result)
+/* What waited together is answered together: one wake-up there instead of several. */
+static int dial_all(const struct door_end *door, const struct broker_dial *requests, size_t count)
 {
-	const struct broker_reply reply = { .err = result < 0 ? result : 0 };
+	struct broker_dialled answer = { .count = (uint32_t)count };
+	int fds[BROKER_MAX_DIALS];
+	size_t n_fds = 0;
+	int err;
 
-	return fd_send(channel, &reply, sizeof(reply), result);
+	for (size_t i = 0; i < count; i++) {
+		int result = dial(door, &requests[i]);
+
+		if (result < 0)
+			answer.err[i] = result;
+		else
+			fds[n_fds++] = result;
+	}
+	err = fd_send_several(door->fd, &answer, sizeof(answer), fds, n_fds);
+	fd_close_all(fds, n_fds);
+	return err;
 }
 
-/* Return: whether there may be another request. */
-static bool serve_dial(struct door_end *door)
+/* Return: whether there may be another message. */
+static bool serve_message(struct door_end *door)
 {
-	struct broker_dial request;
-	ssize_t got = recv(door->fd, &request, sizeof(request), MSG_DONTWAIT | MSG_TRUNC);
+	struct broker_dial requests[BROKER_MAX_DIALS];
+	ssize_t got = recv(door->fd, requests, sizeof(requests), MSG_DONTWAIT | MSG_TRUNC);
+	size_t bytes = got > 0 ? (size_t)got : 0;
 	int err = -EPROTO;
 
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
-	if (got == (ssize_t)sizeof(request)) {
-		int result = dial(door, request.port, request.type);
-
-		err = answer(door->fd, result);
-		fd_close(&result);
-	}
+	if (bytes > 0 && bytes <= sizeof(requests) && bytes % sizeof(*requests) == 0)
+		err = dial_all(door, requests, bytes / sizeof(*requests));
 	if (err < 0)
 		free_door(door);
 	return err == 0;
@@ -114,8 +137,8 @@ static bool serve_dial(struct door_end *door)
 /* What comes meanwhile is served without being woken for it. */
 static void serve_door(struct door_end *door)
 {
-	for (unsigned int i = 0; i < DIALS_PER_TURN; i++) {
-		if (!serve_dial(door))
+	for (unsigned int i = 0; i < MESSAGES_PER_TURN; i++) {
+		if (!serve_message(door))
 			return;
 	}
 }
@@ -137,6 +160,7 @@ static int open_door(struct server *server, const char *path, bool one_path)
 
 	if (door == NULL)
 		return -ENOMEM;
+	door->server = server;
 	door->fd = -1;
 	door->dir_fd = unix_open_parent(path, &name);
 	err = door->dir_fd < 0 ? door->dir_fd : 0;
@@ -222,6 +246,7 @@ static int obey(struct server *server, const struct broker_request *request, uin
 	bool has_path = memchr(request->path, '\0', sizeof(request->path)) != NULL &&
 			request->path[0] != '\0';
 
+	server->entered_fd = -1;
 	if (fchdir(server->base_fd) < 0)
 		return -errno;
 	if (request->op == BROKER_UNLISTEN)
@@ -298,6 +323,7 @@ void broker_serve(const struct broker_params *params, int channel)
 		.channel = channel,
 		.epoll_fd = -1,
 		.base_fd = -1,
+		.entered_fd = -1,
 	};
 
 	if (prepare(&server) == 0)

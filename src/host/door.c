@@ -2,6 +2,10 @@
 /*
  * door.c - see door.h. Answers come in the order of the calls, so a call needs
  * no name: the oldest one is answered. One that was dropped leaves its place.
+ *
+ * Guests ask for many connections at once, and a message to another process costs
+ * more than what it asks for: calls of a turn go in messages of up to
+ * BROKER_MAX_DIALS, each of which is answered as a whole.
  */
 #include "host/door.h"
 
@@ -12,12 +16,8 @@
 #include "base/log.h"
 #include "host/broker_private.h"
 
-static void answer_first(struct door *door, int err, int fd)
+static void answer(const struct door *door, struct door_caller *caller, int err, int fd)
 {
-	struct door_caller *caller = door->calls[door->first];
-
-	door->first = (door->first + 1) % DOOR_MAX_CALLS;
-	door->count--;
 	if (caller == NULL) {
 		fd_close(&fd);
 		return;
@@ -26,35 +26,101 @@ static void answer_first(struct door *door, int err, int fd)
 	door->on_answer(caller, err, fd);
 }
 
+static void answer_first(struct door *door, int err, int fd)
+{
+	struct door_caller *caller = door->calls[door->first].caller;
+
+	door->first = (door->first + 1) % DOOR_MAX_CALLS;
+	door->count--;
+	answer(door, caller, err, fd);
+}
+
+static struct door_call *call_at(struct door *door, unsigned int index)
+{
+	return &door->calls[(door->first + index) % DOOR_MAX_CALLS];
+}
+
+static void fail_unsent(struct door *door, int err)
+{
+	while (door->unsent > 0) {
+		door->unsent--;
+		door->count--;
+		answer(door, call_at(door, door->count)->caller, err, -1);
+	}
+}
+
+static void send_calls(struct loop_task *task)
+{
+	struct door *door = container_of(task, struct door, send);
+	struct broker_dial dials[BROKER_MAX_DIALS];
+
+	while (door->unsent > 0) {
+		unsigned int n = min_u32(door->unsent, BROKER_MAX_DIALS);
+		int err;
+
+		for (unsigned int i = 0; i < n; i++) {
+			const struct door_call *call =
+				call_at(door, door->count - door->unsent + i);
+
+			dials[i] = (struct broker_dial){ .port = call->port, .type = call->type };
+		}
+		err = fd_send(door->fd, dials, n * sizeof(*dials), -1);
+		if (err < 0)
+			fail_unsent(door, err);
+		else
+			door->unsent -= n;
+	}
+}
+
 static void give_up(struct door *door)
 {
 	log_error(NULL, "the broker is gone: guests cannot reach host programs any more");
 	loop_del(door->loop, &door->source);
 	fd_close(&door->fd);
+	door->unsent = 0;
 	while (door->count > 0)
 		answer_first(door, -EPIPE, -1);
 }
 
-/* Return: whether there may be another answer. */
+/* Whether an answer is one to calls that were sent. @lost: its descriptors are. */
+static bool is_answer(const struct door *door, const struct broker_dialled *told, size_t n_fds,
+		      bool lost)
+{
+	size_t connected = 0;
+
+	if (told->count == 0 || told->count > BROKER_MAX_DIALS ||
+	    told->count > door->count - door->unsent)
+		return false;
+	for (uint32_t i = 0; i < told->count; i++) {
+		if (told->err[i] > 0)
+			return false;
+		connected += told->err[i] == 0;
+	}
+	return lost || connected == n_fds;
+}
+
+/* Return: whether there may be another one. */
 static bool take_answer(struct door *door)
 {
-	struct broker_reply reply;
+	struct broker_dialled told = { 0 };
+	int fds[BROKER_MAX_DIALS];
 	size_t n_fds = 0;
-	int fd = -1;
-	ssize_t got = fd_recv(door->fd, &reply, sizeof(reply), &fd, 1, &n_fds);
+	size_t taken = 0;
+	ssize_t got = fd_recv(door->fd, &told, sizeof(told), fds, BROKER_MAX_DIALS, &n_fds);
+	bool lost = got == -EMFILE; /* no room for them here */
 
 	if (got == -EAGAIN || got == -EINTR)
 		return false;
-	if (got == -EMFILE && door->count > 0) { /* no room for it here */
-		answer_first(door, -EMFILE, -1);
-		return true;
-	}
-	if (got != (ssize_t)sizeof(reply) || door->count == 0 || (reply.err == 0) != (fd >= 0)) {
-		fd_close(&fd);
+	if ((got != (ssize_t)sizeof(told) && !lost) || !is_answer(door, &told, n_fds, lost)) {
+		fd_close_all(fds, n_fds);
 		give_up(door);
 		return false;
 	}
-	answer_first(door, reply.err, fd);
+	for (uint32_t i = 0; i < told.count; i++) {
+		int err = lost && told.err[i] == 0 ? -EMFILE : told.err[i];
+
+		answer_first(door, err, err == 0 ? fds[taken++] : -1);
+	}
 	return true;
 }
 
@@ -62,11 +128,10 @@ static bool take_answer(struct door *door)
 static void on_event(struct loop_source *source, uint32_t events)
 {
 	struct door *door = container_of(source, struct door, source);
-	unsigned int calls = door->count;
 
 	(void)events;
 	/* without a call there is still the end to be taken note of */
-	while (take_answer(door) && --calls > 0)
+	while (take_answer(door) && door->count > door->unsent)
 		;
 }
 
@@ -83,6 +148,7 @@ int door_open(struct door *door, struct loop *loop, int fd,
 	};
 	door->source.fd = -1;
 	door->source.on_event = on_event;
+	loop_task_init(&door->send, send_calls);
 	if (fd < 0)
 		return 0;
 	err = loop_add(loop, &door->source, fd, EPOLLIN);
@@ -96,23 +162,22 @@ void door_close(struct door *door)
 	if (!door->used)
 		return;
 	loop_del(door->loop, &door->source);
+	loop_cancel(&door->send);
 	fd_close(&door->fd);
 }
 
 int door_call(struct door *door, struct door_caller *caller, uint32_t port, int type)
 {
-	const struct broker_dial request = { .port = port, .type = type };
-	int err;
-
 	if (door->fd < 0)
 		return -EPIPE;
 	if (door->count == DOOR_MAX_CALLS)
 		return -EAGAIN;
-	err = fd_send(door->fd, &request, sizeof(request), -1);
-	if (err < 0)
-		return err;
-	door->calls[(door->first + door->count++) % DOOR_MAX_CALLS] = caller;
+	*call_at(door, door->count) =
+		(struct door_call){ .caller = caller, .port = port, .type = type };
+	door->count++;
+	door->unsent++;
 	caller->waits = true;
+	loop_defer(door->loop, &door->send);
 	return 0;
 }
 
@@ -122,9 +187,9 @@ void door_cancel(struct door *door, struct door_caller *caller)
 		return;
 	caller->waits = false;
 	for (unsigned int i = 0; i < door->count; i++) {
-		struct door_caller **call = &door->calls[(door->first + i) % DOOR_MAX_CALLS];
+		struct door_call *call = call_at(door, i);
 
-		if (*call == caller)
-			*call = NULL;
+		if (call->caller == caller)
+			call->caller = NULL;
 	}
 }

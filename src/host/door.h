@@ -21,16 +21,24 @@ struct door_caller {
 	bool waits;
 };
 
+struct door_call {
+	struct door_caller *caller; /* NULL: nobody waits any more */
+	uint32_t port;
+	int32_t type;
+};
+
 struct door {
 	struct loop *loop;
 	struct loop_source source;
 	/* @fd: connected, non-blocking, to be taken; -1 with @err, a -errno */
 	void (*on_answer)(struct door_caller *caller, int err, int fd);
-	struct door_caller *calls[DOOR_MAX_CALLS]; /* in order; NULL: nobody waits any more */
+	struct loop_task send;
+	struct door_call calls[DOOR_MAX_CALLS]; /* in order */
 	unsigned int first;
 	unsigned int count;
-	int fd;    /* -1: closed */
-	bool used; /* there is a broker: callers do not dial themselves */
+	unsigned int unsent; /* the last of them, which go together at the end of the turn */
+	int fd;              /* -1: closed */
+	bool used;           /* there is a broker: callers do not dial themselves */
 };
 
 /** Prepare; @fd of broker_open_door() is taken, -1: not used. Return: 0 or -errno. */
