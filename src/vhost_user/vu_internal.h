@@ -190,6 +190,9 @@ enum vu_outcome vu_iotlb_msg(struct vu_session *session, const struct vu_msg *ms
 /** Whether ring and buffer addresses are IOVAs. */
 bool vu_translates(const struct vu_session *session) must_use;
 
+/** Forget all translations, unless a ring is started: without one nobody tells of changes. */
+void vu_iotlb_renew(struct vu_session *session);
+
 /** Where @len bytes of a ring lie, in one stretch; NULL: not there, or not yet. */
 uint8_t *vu_iotlb_locate(struct vu_ring *ring, uint64_t iova, uint64_t len, uint8_t access)
 	must_use;

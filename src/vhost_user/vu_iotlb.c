@@ -22,6 +22,11 @@
  * on the channel that SET_BACKEND_REQ_FD gave. Each update makes every stalled
  * ring try again. Who has no answer after VU_MISS_TIMEOUT_MS breaks, if it runs.
  *
+ * A front-end tells of what becomes invalid only while the device is started: QEMU stops
+ * to listen to its IOMMU when it stops the rings, and a guest that boots again has the
+ * same IOVAs elsewhere. So nothing is kept across a stop, and nothing that came meanwhile,
+ * such as the late answer to a miss, across the SET_FEATURES that begins the next start.
+ *
  * No reply is asked for, so nothing has to be read from that channel. A front-end
  * that does not read it is not waited for either: the miss is sent again later.
  */
@@ -178,6 +183,19 @@ enum vu_outcome vu_iotlb_msg(struct vu_session *session, const struct vu_msg *ms
 	if (outcome == VU_DONE)
 		vu_look_again(session);
 	return outcome;
+}
+
+void vu_iotlb_renew(struct vu_session *session)
+{
+	for (unsigned int i = 0; i < VU_MAX_RINGS; i++) {
+		if (session->rings[i].started)
+			return;
+	}
+	session->ops->lock(session->ctx);
+	iotlb_invalidate(&session->iotlb, 0, UINT64_MAX);
+	session->ops->unlock(session->ctx);
+	for (unsigned int i = 0; i < VU_MAX_RINGS; i++)
+		memset(&session->rings[i].miss, 0, sizeof(session->rings[i].miss));
 }
 
 /* --- misses --- */

@@ -112,6 +112,7 @@ static enum vu_outcome vu_set_features(struct vu_session *session, const struct 
 	session->features = msg->value;
 	session->features_set = true;
 	session->ops->unlock(session->ctx);
+	vu_iotlb_renew(session);
 	vu_log_settle(session);
 	return VU_DONE;
 }
@@ -332,6 +333,7 @@ static enum vu_outcome vu_get_vring_base(struct vu_session *session, const struc
 	uint8_t reply[VU_MAX_REPLY];
 
 	vu_ring_stop(ring);
+	vu_iotlb_renew(session);
 	return vu_send(session, reply, vu_reply_state(reply, msg->request, msg->ring, ring->base));
 }
 

@@ -37,11 +37,16 @@ def start_iommu(daemon, start_vm):
         vm = start_vm(where or daemon, cid, order=order, **kw)
         running.append(vm)
         if answer is None:
-            vm.guest.sync()  # its rings run when the VMM has said where they are
+            wait_located(vm)
         return vm
     yield start
     for vm in running:
         vm.order.iommu.close()
+
+
+def wait_located(vm):
+    """Its rings run when the VMM has said where they are: until then there is no guest."""
+    vm.guest.sync()
 
 
 def exchange(daemon, guest, data, port=1024):
@@ -66,8 +71,10 @@ def test_stop_continue_reboot(daemon, start_iommu, pattern):
     exchange(daemon, vm.guest, pattern(10_000))
     vm.stop()
     vm.cont()
+    wait_located(vm)
     exchange(daemon, vm.guest, pattern(10_000))
     vm.reboot()
+    wait_located(vm)
     exchange(daemon, vm.guest, pattern(10_000))
 
 
@@ -136,27 +143,56 @@ def connected(daemon, guest, port):
     return host, flow
 
 
+class MovingPage:
+    """One page of I/O virtual addresses, and four places where it may lie, each with its data."""
+
+    def __init__(self, vm, pattern):
+        self.iommu = vm.order.iommu
+        self.mem = vm.guest.mem
+        self.places = [self.mem.alloc(PAGE, PAGE) for _ in range(4)]
+        self.iova = self.place = self.places[0]
+        self.pages = [pattern(PAGE, seed) for seed in range(len(self.places))]
+        for place, data in zip(self.places, self.pages):
+            self.mem.write(place, data)
+        self.iommu.answer = self.answer
+
+    def answer(self, address, _access):
+        at = address // PAGE * PAGE
+        return [(at, PAGE, self.mem.uva(self.place if at == self.iova else at), READ | WRITE)]
+
+    def moves(self):
+        """Yield the data of each place when the page lies there."""
+        for self.place, data in zip(self.places, self.pages):
+            yield data
+
+
 def test_pages_that_move(daemon, start_iommu, pattern):
     """After the acknowledged invalidation nothing is read from where a page was."""
     vm = start_iommu()
-    iommu, mem = vm.order.iommu, vm.guest.mem
-    places = [mem.alloc(PAGE, PAGE) for _ in range(4)]
-    iova = places[0]
-    pages = [pattern(PAGE, seed) for seed in range(len(places))]
-    for place, data in zip(places, pages):
-        mem.write(place, data)
-    where = {}
-
-    def page(address, _access):
-        at = address // PAGE * PAGE
-        return [(at, PAGE, mem.uva(where.get(at, at)), READ | WRITE)]
-    iommu.answer = page
+    page = MovingPage(vm, pattern)
     host, flow = connected(daemon, vm.guest, 77)
-    for place, data in zip(places, pages):
-        where[iova] = place
-        iommu.invalidate(iova, PAGE)
-        send_from(vm.guest, flow, iova, PAGE)
+    for data in page.moves():
+        page.iommu.invalidate(page.iova, PAGE)
+        send_from(vm.guest, flow, page.iova, PAGE)
         assert host.recv_exact(PAGE) == data
+
+
+@pytest.mark.parametrize("late", (False, True), ids=("silent", "late-answer"))
+def test_pages_that_move_while_it_stands(daemon, start_iommu, pattern, late):
+    """Nobody tells of translations that change between a stop and the next start, and an answer
+    that is on its way then is of the time before."""
+    vm = start_iommu()
+    page = MovingPage(vm, pattern)
+    host, flow = connected(daemon, vm.guest, 77)
+    before = page.place
+    for data in page.moves():
+        vm.stop()
+        if late:
+            page.iommu.update(page.iova, PAGE, page.mem.uva(before), READ | WRITE)
+        vm.cont()
+        send_from(vm.guest, flow, page.iova, PAGE)
+        assert host.recv_exact(PAGE) == data
+        before = page.place
 
 
 def test_late_answers(daemon, start_iommu, pattern):
@@ -208,6 +244,7 @@ def test_answer_that_never_comes(daemon, start_iommu, pattern):
     assert client.drain() == b""
     iommu.answer = page
     vm.reboot()
+    wait_located(vm)
     exchange(daemon, vm.guest, pattern(1000))
 
 
