@@ -86,10 +86,10 @@ class Capture:
         self.sock.sock.shutdown(1)
         return self.wait_end()
 
-    def payload(self, src_port, dst_port):
-        """The bytes that went one way."""
+    def payload(self, src_port, dst_port, lossless=False):
+        """The bytes that went one way; lossless: until the first packet was lost."""
         return b"".join(record.pkt.data for record in self.records
-                        if record.pkt.op == OP_RW
+                        if record.pkt.op == OP_RW and not (lossless and record.lost)
                         and (record.pkt.src_port, record.pkt.dst_port) == (src_port, dst_port))
 
     def ops(self, *ports):

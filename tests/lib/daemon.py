@@ -17,13 +17,14 @@ import tempfile
 import time
 
 from hostsock import HostListener, dial, dial_seqpacket
-from waiting import SCALE
+from waiting import SCALE, watch
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 STRICT = os.environ.get("VDV_STRICT", "1") != "0"
 THREADS = os.environ.get("VDV_THREADS")
 COMPLAINTS = ("AddressSanitizer", "LeakSanitizer", "ThreadSanitizer", "runtime error:",
               "Assertion", "assertion", "stack smashing")
+CRASHES = (66, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGILL, -signal.SIGSEGV, -signal.SIGSYS)
 UNIX_LISTENING = 0x10000  # __SO_ACCEPTCON in /proc/net/unix
 
 
@@ -112,6 +113,7 @@ class Daemon:
             self.proc = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL,
                                          stdout=subprocess.DEVNULL, stderr=err, cwd=self.dir,
                                          pass_fds=self.fds)
+        watch(self)
         return self.proc
 
     def start(self, timeout=10.0):
@@ -131,6 +133,10 @@ class Daemon:
 
     def is_running(self):
         return self.proc.poll() is None
+
+    def has_crashed(self):
+        """Whether it ended as no test means it to; 66 is ThreadSanitizer's exit code."""
+        return self.proc is not None and self.proc.poll() in CRASHES
 
     def assert_healthy(self):
         assert self.is_running(), f"the daemon died ({self.proc.returncode}):\n{self.stderr()}"

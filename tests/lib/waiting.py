@@ -17,6 +17,7 @@ DEFAULT_TIMEOUT = 10.0
 ACCEPTS = 1 << 16  # __SO_ACCEPTCON among the flags of /proc/net/unix
 
 _pumps = []
+_living = []
 
 
 class Timeout(AssertionError):
@@ -35,6 +36,18 @@ def unregister(pump):
 
 def unregister_all():
     _pumps.clear()
+    _living.clear()
+
+
+def watch(daemon):
+    """Let whoever waits hear of it when this daemon crashes: then nothing will come true."""
+    _living.append(daemon)
+
+
+def see_who_crashed():
+    for daemon in _living:
+        if daemon.has_crashed():
+            raise Timeout(f"the daemon died ({daemon.proc.returncode}):\n{daemon.stderr()}")
 
 
 def pump_once(timeout_ms=0, readers=(), writers=()):
@@ -62,6 +75,7 @@ def until(cond, what="condition", timeout=DEFAULT_TIMEOUT, readers=(), writers=(
             return value
         if time.monotonic() >= deadline:
             raise Timeout(f"gave up waiting for {what() if callable(what) else what}")
+        see_who_crashed()
         pump_once(5, readers, writers)
 
 

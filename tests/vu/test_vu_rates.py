@@ -2,6 +2,7 @@
 """tx-rate, rx-rate and conn-rate. How much passes in a time: tests/unit/test_rate.c."""
 
 import gsocket
+from gsocket import open_pair
 from hostsock import stream
 from vsockpkt import OP_REQUEST, OP_RESPONSE, OP_RST
 from waiting import until
@@ -9,14 +10,6 @@ from waiting import until
 RATE = 1 << 20
 BULK = 300_000  # more than a burst, so that it has to wait
 LIMITED, FREE = 3, 4
-
-
-def pair(daemon, guest, port=95):
-    door = daemon.listen(port, guest.cid)
-    sock = gsocket.connect(guest, 6000, port)
-    host = door.accept()
-    door.close()
-    return host, sock
 
 
 def paced(ctl, cid):
@@ -32,8 +25,8 @@ def start(start_controlled, start_vm, **keys):
 
 def test_from_the_guest(start_controlled, start_vm, pattern):
     daemon, ctl, limited, free = start(start_controlled, start_vm, **{"tx-rate": "1M"})
-    host, sock = pair(daemon, limited)
-    other, other_sock = pair(daemon, free)
+    host, sock = open_pair(daemon, limited)
+    other, other_sock = open_pair(daemon, free)
     data = pattern(BULK)
     assert stream([(sock, data, host), (other_sock, data, other)], 60) == [data, data]
     assert stream([(host, data, sock)], 60) == [data]
@@ -45,8 +38,8 @@ def test_from_the_guest(start_controlled, start_vm, pattern):
 
 def test_to_the_guest(start_controlled, start_vm, pattern):
     daemon, ctl, limited, free = start(start_controlled, start_vm, **{"rx-rate": "1M"})
-    host, sock = pair(daemon, limited)
-    other, other_sock = pair(daemon, free)
+    host, sock = open_pair(daemon, limited)
+    other, other_sock = open_pair(daemon, free)
     data = pattern(BULK)
     assert stream([(host, data, sock), (other, data, other_sock)], 60) == [data, data]
     assert stream([(sock, data, host)], 60) == [data]
@@ -72,7 +65,7 @@ def test_to_a_sibling(start_controlled, start_vm, pattern):
 def test_paced_vm_sleeps(start_controlled, start_vm, pattern):
     """While it waits its worker does not turn."""
     daemon, ctl, limited, _ = start(start_controlled, start_vm, **{"rx-rate": "64K"})
-    host, sock = pair(daemon, limited)
+    host, sock = open_pair(daemon, limited)
     before = daemon.cpu_seconds()
     data = pattern(3 * 65536)
     assert stream([(host, data, sock)], 60) == [data]
@@ -106,8 +99,8 @@ def test_connections(start_controlled, start_vm):
 
 def test_limits_change_and_connections_stay(start_controlled, start_vm, pattern):
     daemon, ctl, limited, _ = start(start_controlled, start_vm)
-    host, sock = pair(daemon, limited)
-    second, second_sock = pair(daemon, limited, 96)
+    host, sock = open_pair(daemon, limited)
+    second, second_sock = open_pair(daemon, limited, 96)
     data = pattern(BULK)
     assert stream([(sock, data, host)], 60) == [data]
     assert paced(ctl, LIMITED) == (0, 0)
@@ -130,7 +123,7 @@ def test_limits_change_and_connections_stay(start_controlled, start_vm, pattern)
 
 def test_rate_that_is_lifted(start_controlled, start_vm, pattern):
     daemon, ctl, limited, _ = start(start_controlled, start_vm, **{"rx-rate": "64K"})
-    host, sock = pair(daemon, limited)
+    host, sock = open_pair(daemon, limited)
     host.send_all(pattern(150_000))
     until(lambda: paced(ctl, LIMITED)[1], "a pause")
     ctl.call("set", cid=LIMITED, limits="rx-rate=0")
