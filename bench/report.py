@@ -14,6 +14,7 @@ class Results:
     def __init__(self):
         self.values = {}
         self.failures = {}  # (case, peer): message
+        self.repeated = 0  # runs that were disturbed
 
     def add(self, case, peer, line):
         for key, value in line.items():
@@ -35,6 +36,7 @@ class Results:
 
     def as_json(self):
         return {
+            "repeated": self.repeated,
             "results": [{"case": c, "peer": p, "key": k, "values": v}
                         for (c, p, k), v in sorted(self.values.items())],
             "failures": [{"case": c, "peer": p, "why": why}
