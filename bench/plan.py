@@ -8,6 +8,8 @@ OURS, REF, BASE, KERNEL = "ours", "reference", "base", "kernel"
 HERE, EMULATED, COUNTED, REAL = "here", "emulated", "counted", "real"
 # The reference understands packets of at most two descriptors.
 TWO = ["--tx-pieces", "2"]
+# Workers of ours that look for events before they sleep.
+POLL = {OURS: "--poll-us 50"}
 
 
 @dataclass
@@ -69,6 +71,11 @@ CASES = [
     Case("rr_4k", flows("rr:4096") + TWO),
     Case("rr_host", flows("rrh")),
     Case("rr_sib", flows("rrs")),
+    Case("rr_poll", flows("rr"), (OURS,), quick=True, daemon=POLL),
+    Case("rr_host_poll", flows("rrh"), (OURS,), daemon=POLL),
+    Case("g2h_poll", flows("g2h") + TWO, (OURS,), daemon=POLL),
+    Case("h2g_poll", flows("h2g"), (OURS,), daemon=POLL),
+    Case("crr_poll", ["crr", "--concurrency", "16"] + TWO, (OURS,), daemon=POLL),
     Case("crr_one", ["crr", "--concurrency", "1"] + TWO),
     Case("rr_beside_vm", flows("rr@1", "g2h@0") + TWO, quick=True),
     Case("rr_quiet_vm", flows("rr@1") + TWO, quick=True),
@@ -120,6 +127,11 @@ def versus(name, case, key, target, unit="", peer=REF):
     return Row(name, (case, key), (case, key, peer), target, unit)
 
 
+def polling(name, case, key, unit):
+    """With --poll-us, of ours without it."""
+    return Row(f"... {name}, of ours without", (f"{case}_poll", key), (case, key, OURS), None, unit)
+
+
 def versus_kernel(name, case, key, target, unit):
     return [versus(f"{name}, {told}", f"{case}_{where}", key, target, unit, KERNEL)
             for where, told in ((COUNTED, "instructions"), (EMULATED, "emulated time"))]
@@ -160,6 +172,16 @@ ROWS = [
     versus("RR 4 KiB, p50", "rr_4k", "p50_us", None, "us"),
     versus("RR 1 B from the host, p50", "rr_host", "p50_us", None, "us"),
     versus("RR 1 B between siblings, p50", "rr_sib", "p50_us", None, "us"),
+    Row("--poll-us 50: RR 1 B, p50", ("rr_poll", "p50_us"), ("rr", "p50_us", REF), ("<=", .5),
+        "us"),
+    polling("p50", "rr", "p50_us", "us"),
+    polling("p99", "rr", "p99_us", "us"),
+    polling("exchanges", "rr", "exchanges_per_s", "/s"),
+    polling("share of a CPU", "rr", "cpu_share", ""),
+    polling("RR 1 B from the host, p50", "rr_host", "p50_us", "us"),
+    polling("bulk guest to host", "g2h", GBPS, "Gb/s"),
+    polling("bulk host to guest, 3776", "h2g", GBPS, "Gb/s"),
+    polling("connect/request/close, guest", "crr", "cycles_per_s", "/s"),
     versus("connect/request/close, guest", "crr", "cycles_per_s", (">=", 4), "/s"),
     Row("... of AF_UNIX without a daemon", ("crr", "cycles_per_s"),
         ("base/crr", "cycles_per_s", BASE), None, "/s"),

@@ -24,12 +24,17 @@ static inline void env_wake(void *ctx)
 	schedule_side(ctx);
 }
 
-static inline void env_notify(void *ctx, unsigned int index)
+static inline void env_notify(void *ctx, uint32_t rings)
 {
 	struct side *s = ctx;
+	bool rx = (rings >> VSOCK_RING_RX & 1u) != 0;
+	bool tx = (rings >> VSOCK_RING_TX & 1u) != 0;
 
-	check(index == VSOCK_RING_RX ? s->locked && s->device.rx : index == VSOCK_RING_TX);
-	s->ring[index].called = true;
+	check(rx || tx);
+	check(rings >> (VSOCK_RING_TX + 1) == 0);
+	check(!rx || (s->locked && s->device.rx));
+	s->ring[VSOCK_RING_RX].called |= rx;
+	s->ring[VSOCK_RING_TX].called |= tx;
 }
 
 static inline void env_ring_broken(void *ctx, unsigned int index)

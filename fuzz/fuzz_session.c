@@ -102,7 +102,7 @@ static void ring_kicked(void *ctx, unsigned int index)
 		vring_push(vr, chain.head, 0);
 	}
 	if (vring_publish(vr))
-		vu_session_notify(r->session, index);
+		vu_session_notify(r->session, 1u << index);
 	if (vr->broken)
 		vu_session_ring_error(r->session, index);
 	else

@@ -10,7 +10,8 @@
  *
  * Claim: the guest is never found to have sent too much, what is kept for the
  * host never exceeds the window, and the stream goes on for ever, with windows
- * of any two sizes.
+ * of any two sizes, and while part of the window is withheld now and then
+ * (SHARED is what is left of it: device_withheld()).
  *
  * @run equal progress -DWINDOW=4 -DOWN=4
  * @run small_guest progress -DWINDOW=6 -DOWN=2
@@ -18,7 +19,13 @@
  * @run small_device progress -DWINDOW=3 -DOWN=6
  * @run tiny_device progress -DWINDOW=1 -DOWN=6
  * @run other_traffic progress -DWINDOW=5 -DOWN=3 -DTRAFFIC
+ * @run shared progress -DWINDOW=6 -DOWN=6 -DSHARED=2
+ * @run shared_tiny progress -DWINDOW=5 -DOWN=4 -DSHARED=1
+ * @run shared_traffic progress -DWINDOW=5 -DOWN=5 -DSHARED=2 -DTRAFFIC
  * @mutant half_of_ours small_guest
+ * @mutant threshold_of_the_whole shared
+ * @mutant withholds_all shared
+ * @mutant takes_back shared
  * @mutant threshold_whole_and_more equal
  * @mutant no_update equal
  * @mutant reports_unsent equal
@@ -31,10 +38,26 @@
 #ifndef OWN
 #define OWN 4 /* buf_alloc of the guest */
 #endif
+#ifndef SHARED
+#define SHARED min(WINDOW, OWN) /* nothing is ever withheld */
+#endif
 #define ROUND 16
 
 #define diff(a, b) (((a) + ROUND - (b)) % ROUND)
 #define min(a, b) (((a) < (b)) -> (a) : (b))
+
+#ifdef MUTANT_withholds_all
+#define WITHHELD (shared -> min(WINDOW, OWN) : 0)
+#else
+#define WITHHELD (shared -> min(WINDOW, OWN) - SHARED : 0)
+#endif
+
+/* credit_in_told() */
+#ifdef MUTANT_takes_back
+#define TOLD ((fwd_cnt + ROUND - WITHHELD) % ROUND)
+#else
+#define TOLD (diff(fwd_cnt, reported) > WITHHELD -> (fwd_cnt + ROUND - WITHHELD) % ROUND : reported)
+#endif
 
 #ifdef MUTANT_half_of_ours
 #define THRESHOLD (WINDOW / 2)
@@ -42,7 +65,11 @@
 #ifdef MUTANT_threshold_whole_and_more
 #define THRESHOLD (min(WINDOW, OWN) + 1)
 #else
-#define THRESHOLD (min(WINDOW, OWN) / 2) /* credit_in_update_due() */
+#ifdef MUTANT_threshold_of_the_whole
+#define THRESHOLD ((min(WINDOW, OWN) + 1) / 2)
+#else
+#define THRESHOLD ((min(WINDOW, OWN) - WITHHELD) / 2) /* credit_in_update_due() */
+#endif
 #endif
 #endif
 
@@ -52,7 +79,7 @@ chan to_guest = [2] of { byte };  /* any header: fwd_cnt */
 active proctype device()
 {
 	byte received, fwd_cnt, reported, n;
-	bool owes;
+	bool owes, shared;
 
 	do
 	:: atomic { to_device ? n -> /* conn_guest_bytes() */
@@ -73,7 +100,11 @@ active proctype device()
 		fwd_cnt = (fwd_cnt + n) % ROUND;
 		n = 0;
 		if
-		:: fwd_cnt != reported && diff(fwd_cnt, reported) >= THRESHOLD -> owes = true
+		:: shared = true
+		:: shared = false
+		fi;
+		if
+		:: TOLD != reported && diff(TOLD, reported) >= THRESHOLD -> owes = true
 		:: else
 #ifdef MUTANT_reports_unsent
 			-> reported = fwd_cnt
@@ -85,17 +116,21 @@ progress:	skip
 #else
 	:: atomic { owes && nfull(to_guest) && false ->
 #endif
+		if
+		:: shared = true
+		:: shared = false
+		fi;
 #ifdef MUTANT_counts_received
 		to_guest ! received;
 #else
-		to_guest ! fwd_cnt;
+		to_guest ! TOLD;
 #endif
-		reported = fwd_cnt;
+		reported = TOLD;
 		owes = false }
 #ifdef TRAFFIC
-	:: atomic { nfull(to_guest) && fwd_cnt != reported -> /* in the header of bytes */
-		to_guest ! fwd_cnt;
-		reported = fwd_cnt }
+	:: atomic { nfull(to_guest) && TOLD != reported -> /* in the header of bytes */
+		to_guest ! TOLD;
+		reported = TOLD }
 #endif
 	od
 }
@@ -105,7 +140,10 @@ active proctype guest()
 	byte tx_cnt, peer_fwd, n;
 
 	do
-	:: atomic { to_guest ? n -> peer_fwd = n; n = 0 }
+	:: atomic { to_guest ? n ->
+		assert(diff(n, peer_fwd) <= diff(tx_cnt, peer_fwd)); /* never less than before */
+		peer_fwd = n;
+		n = 0 }
 	:: atomic { diff(tx_cnt, peer_fwd) < min(WINDOW, OWN) && nfull(to_device) ->
 		n = 1;
 		do

@@ -54,45 +54,55 @@ static void forget_completions(const struct bell *bell)
 	(void)syscall(SYS_io_getevents, bell->context, 0, BELL_EVENTS, events, &at_once);
 }
 
-/* Return: 0 or -errno. */
-static int submit(const struct bell *bell, int fd)
+/* Ring what can be rung. Return: 0, or -errno of the last that could not. */
+static int submit(const struct bell *bell, const int *fds, size_t count)
 {
-	struct iocb request = {
-		.aio_lio_opcode = IOCB_CMD_PWRITE,
-		.aio_fildes = (uint32_t)bell->sink,
-		.aio_flags = IOCB_FLAG_RESFD,
-		.aio_resfd = (uint32_t)fd,
-	};
-	struct iocb *list = &request;
+	struct iocb requests[BELL_MAX_FDS] = { 0 };
+	struct iocb *list[BELL_MAX_FDS];
+	size_t done = 0;
+	int tries = 0;
+	int err = 0;
 
-	for (int i = 0; i < BELL_TRIES; i++) {
-		if (syscall(SYS_io_submit, bell->context, 1, &list) == 1)
-			return 0;
-		if (errno != EAGAIN)
-			break;
-		forget_completions(bell);
+	for (size_t i = 0; i < count; i++) {
+		requests[i].aio_lio_opcode = IOCB_CMD_PWRITE;
+		requests[i].aio_fildes = (uint32_t)bell->sink;
+		requests[i].aio_flags = IOCB_FLAG_RESFD;
+		requests[i].aio_resfd = (uint32_t)fds[i];
+		list[i] = &requests[i];
 	}
-	return -errno;
+	while (done < count) {
+		long rung = syscall(SYS_io_submit, bell->context, count - done, list + done);
+
+		if (rung > 0) {
+			done += (size_t)rung;
+		} else if (errno == EAGAIN && ++tries < BELL_TRIES) {
+			forget_completions(bell);
+		} else {
+			err = -errno;
+			done++; /* that one is not for ringing */
+		}
+	}
+	return err;
 }
 
-void bell_ring(const struct bell *bell, int fd)
+void bell_ring(const struct bell *bell, const int *fds, size_t count)
 {
 	const uint64_t one = 1;
 	int saved_errno = errno;
 
 	/* a full counter means that an event is pending anyway; whatever else
-	 * is wrong with the descriptor is its owner's loss */
+	 * is wrong with a descriptor is its owner's loss */
 	if (bell->context != 0)
-		(void)submit(bell, fd);
-	else
-		(void)!write(fd, &one, sizeof(one));
+		(void)submit(bell, fds, count);
+	for (size_t i = 0; bell->context == 0 && i < count; i++)
+		(void)!write(fds[i], &one, sizeof(one));
 	errno = saved_errno;
 }
 
 bool bell_fits(const struct bell *bell, int fd)
 {
 	int saved_errno = errno;
-	int err = bell->context != 0 ? submit(bell, fd) : 0;
+	int err = bell->context != 0 ? submit(bell, &fd, 1) : 0;
 
 	errno = saved_errno;
 	return err != -EINVAL && err != -EBADF;

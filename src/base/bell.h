@@ -8,7 +8,8 @@
  * clears the flag whenever it likes, and the writer hangs. The kernel's own way
  * to signal an eventfd never waits, and completions of asynchronous I/O use it.
  * So a bell is rung by an empty asynchronous write to /dev/null, which completes
- * at once, with the eventfd as the one to notify. It costs what a write() does.
+ * at once, with the eventfd as the one to notify. It costs what a write() does,
+ * and several cost one system call.
  * What is no eventfd (a pipe, a socket, a file of a FUSE server) is refused by
  * the kernel before anything of it is called.
  */
@@ -16,8 +17,11 @@
 #define BASE_BELL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "base/compiler.h"
+
+#define BELL_MAX_FDS 4 /* rung at once */
 
 struct bell {
 	unsigned long context; /* of asynchronous I/O; 0: there is none */
@@ -36,8 +40,9 @@ int bell_open(struct bell *bell) must_use;
 /** Legal after bell_open() failed. */
 void bell_close(struct bell *bell);
 
-/** Add 1 to the counter of eventfd @fd; anything else is left alone. Any thread. */
-void bell_ring(const struct bell *bell, int fd);
+/** Add 1 to the counter of each of @count <= BELL_MAX_FDS eventfds; anything else is left
+ *  alone. Any thread. */
+void bell_ring(const struct bell *bell, const int *fds, size_t count);
 
 /**
  * bell_fits() - Whether @fd is an eventfd; it is rung once to find out

@@ -64,8 +64,8 @@ int config_add_vm(struct config_draft *draft, struct vm_draft **vm)
 	return 0;
 }
 
-/* CPUs this process may use; more than fit a cpu_set_t are counted as the kernel does. */
-static uint32_t usable_cpus(void)
+/* More than fit a cpu_set_t are counted as the kernel does. */
+uint32_t config_usable_cpus(void)
 {
 	cpu_set_t set;
 	long online = 0;
@@ -90,7 +90,7 @@ static uint32_t thread_count(const struct config_draft *draft)
 	uint32_t threads = globals_of(draft, KEY_THREADS)->threads;
 
 	if (threads == 0)
-		threads = min_u32(usable_cpus(), CONFIG_MAX_THREADS);
+		threads = min_u32(config_usable_cpus(), CONFIG_MAX_THREADS);
 	if (draft->by_option.control || draft->by_file.control) /* more VMs may come */
 		return threads;
 	return min_u32(threads, (uint32_t)draft->vm_count);
@@ -138,6 +138,7 @@ static int finish(struct config_draft *draft, struct config *config)
 		.vms = vms,
 		.vm_count = draft->vm_count,
 		.threads = thread_count(draft),
+		.poll_us = globals_of(draft, KEY_POLL_US)->poll_us,
 		.log_level = globals_of(draft, KEY_LOG_LEVEL)->log_level,
 		.log_json = globals_of(draft, KEY_LOG_FORMAT)->log_json,
 		.log_rate = globals_of(draft, KEY_LOG_RATE)->log_rate,

@@ -47,6 +47,7 @@
 #define CONFIG_MAX_CONN_RATE 1000000u
 #define CONFIG_DEFAULT_GROUP "default"
 #define CONFIG_MAX_THREADS 256u
+#define CONFIG_MAX_POLL_US 1000u
 #define CONFIG_MAX_VMS 4096u
 #define CONFIG_MIN_FD 3u /* 0 to 2 are the standard streams */
 #define CONFIG_MAX_FD 1048575u
@@ -106,6 +107,7 @@ struct config {
 	struct vm_config *vms;
 	size_t vm_count;  /* >= 1, unless there is a control socket */
 	uint32_t threads; /* workers: >= 1; at most vm_count without a control socket */
+	uint32_t poll_us; /* how long a worker looks for events before it sleeps; 0: not at all */
 	enum log_level log_level;
 	bool log_json;              /* lines are objects */
 	uint32_t log_rate;          /* lines per second and object */
@@ -151,6 +153,9 @@ enum config_result config_load(struct config *config, int argc, char **argv, FIL
  */
 enum config_result config_load_again(struct config *config, int argc, char **argv, int fd,
 				     FILE *err) must_use;
+
+/** CPUs this process may use; at least 1. */
+uint32_t config_usable_cpus(void) must_use;
 
 /** Free what config_load() allocated and empty @config; legal on an empty one. */
 void config_free(struct config *config);

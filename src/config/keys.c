@@ -110,17 +110,6 @@ static int add_port(const struct config_key *key, void *field, const char *text)
 	return 0;
 }
 
-static int set_level(maybe_unused const struct config_key *key, void *field, const char *text)
-{
-	return log_level_parse(text, field);
-}
-
-static int set_log_format(maybe_unused const struct config_key *key, void *field, const char *text)
-{
-	*(bool *)field = strcmp(text, "json") == 0;
-	return *(bool *)field || strcmp(text, "text") == 0 ? 0 : -EINVAL;
-}
-
 #define VM_FIELD(member) .offset = offsetof(struct vm_config, member)
 #define VM_LIST .offset = 0, .is_list = true /* the parser needs pointer and count */
 #define SECURITY_FIELD(member) .offset = offsetof(struct config_globals, security.member)
@@ -280,6 +269,14 @@ static const struct config_key keys[KEY_COUNT] = {
 		.help = "Worker threads that share the VMs; without 'control' never more than\n"
 			"VMs.",
 	},
+	[KEY_POLL_US] = {
+		.name = "poll-us", .arg = "MICROSECONDS",
+		.scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
+		.what = "a number", .min = 0, .max = CONFIG_MAX_POLL_US, .set = set_number,
+		GLOBAL_FIELD(poll_us), .preset_text = "0, sleep at once",
+		.help = "How long a worker may look for an answer before it sleeps, while\n"
+			"answers come that soon: shorter round trips for more CPU time.",
+	},
 	[KEY_TOTAL_CONNECTIONS] = {
 		.name = "total-connections", .arg = "N",
 		.scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
@@ -298,13 +295,13 @@ static const struct config_key keys[KEY_COUNT] = {
 	},
 	[KEY_LOG_LEVEL] = {
 		.name = "log-level", .arg = "NAME", .scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
-		.what = "one of error, warning, notice, info, debug, trace", .set = set_level,
-		GLOBAL_FIELD(log_level), .preset_text = "notice",
+		.what = "one of error, warning, notice, info, debug, trace",
+		.set = config_set_level, GLOBAL_FIELD(log_level), .preset_text = "notice",
 		.help = "What is logged: error, warning, notice, info, debug or trace.",
 	},
 	[KEY_LOG_FORMAT] = {
 		.name = "log-format", .arg = "NAME", .scope = CONFIG_IN_OPTION | CONFIG_IN_FILE,
-		.what = "text or json", .set = set_log_format, GLOBAL_FIELD(log_json),
+		.what = "text or json", .set = config_set_log_format, GLOBAL_FIELD(log_json),
 		.preset_text = "text",
 		.help = "How a line of the log looks: text, or json for an object each.",
 	},

@@ -48,6 +48,7 @@ enum config_key_id {
 	KEY_CONFIG,
 	KEY_VMS,
 	KEY_THREADS,
+	KEY_POLL_US,
 	KEY_TOTAL_CONNECTIONS,
 	KEY_TOTAL_BUFFERED,
 	KEY_LOG_LEVEL,
@@ -115,6 +116,7 @@ struct vm_draft {
 /** Keys of the whole daemon. */
 struct config_globals {
 	uint32_t threads; /* 0: as many as CPUs */
+	uint32_t poll_us;
 	uint32_t total_connections;
 	uint32_t total_buffered;
 	enum log_level log_level;
@@ -263,7 +265,9 @@ int config_read_args(struct config_draft *draft, int argc, char **argv, FILE *ou
 /** Read draft->file (draft->fd if there is one) into @draft. Return: 0 or -errno. */
 int config_read_file(struct config_draft *draft) must_use;
 
-/* vmm.c, endpoint.c: parsers of values, as config_key.set */
+/* values.c, vmm.c, endpoint.c: parsers of values, as config_key.set */
+int config_set_level(const struct config_key *key, void *field, const char *text) must_use;
+int config_set_log_format(const struct config_key *key, void *field, const char *text) must_use;
 int config_set_dials(const struct config_key *key, void *field, const char *text) must_use;
 int config_set_endpoint(const struct config_key *key, void *field, const char *text) must_use;
 int config_set_off(const struct config_key *key, void *field, const char *text) must_use;

@@ -58,3 +58,14 @@ int config_add_group(maybe_unused const struct config_key *key, void *field, con
 	grown[vm->group_count++] = copy;
 	return 0;
 }
+
+int config_set_level(maybe_unused const struct config_key *key, void *field, const char *text)
+{
+	return log_level_parse(text, field);
+}
+
+int config_set_log_format(maybe_unused const struct config_key *key, void *field, const char *text)
+{
+	*(bool *)field = strcmp(text, "json") == 0;
+	return *(bool *)field || strcmp(text, "text") == 0 ? 0 : -EINVAL;
+}

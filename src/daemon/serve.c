@@ -163,9 +163,19 @@ static int watch_signals(struct server *server)
 	return loop_add(server->loop, &server->signals, server->signal_fd, EPOLLIN);
 }
 
+/* On a single CPU nobody can answer while a worker looks. */
+static uint32_t usable_poll_us(const struct config *config)
+{
+	if (config->poll_us == 0 || config_usable_cpus() > 1)
+		return config->poll_us;
+	log_notice(NULL, "poll-us is not used: there is one CPU only");
+	return 0;
+}
+
 static int make_workers(struct server *server)
 {
 	struct manager *manager = &server->manager;
+	uint32_t poll_us = usable_poll_us(server->config);
 
 	server->loop = loop_new();
 	if (server->loop == NULL)
@@ -178,6 +188,7 @@ static int make_workers(struct server *server)
 
 		if (err < 0)
 			return err;
+		loop_poll(manager->workers[manager->worker_count - 1].loop, poll_us);
 	}
 	if (!loop_signals_safely(manager->workers[0].loop))
 		log_warning(NULL, "no asynchronous I/O: a hostile VMM can stop a worker");

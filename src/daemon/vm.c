@@ -74,12 +74,25 @@ static void on_wake_up(struct loop_msg *msg)
 	vm_schedule(vm);
 }
 
-static void notify(void *ctx, unsigned int index)
+/* What device_run_tx() leaves to be done device_run_rx() does at once. */
+static void schedule(void *ctx)
 {
 	struct vm *vm = ctx;
 
-	vm->calls[index]++;
-	vu_session_notify(vm->session, index);
+	if (!vm->rx_follows)
+		vm_schedule(vm);
+}
+
+static void notify(void *ctx, uint32_t rings)
+{
+	struct vm *vm = ctx;
+
+	/* only those that are meant: a sibling's worker comes here for RX, under the lock,
+	 * while the owner, without it, tells of TX */
+	for (unsigned int i = 0; i < array_size(vm->calls); i++)
+		if ((rings >> i & 1u) != 0)
+			vm->calls[i]++;
+	vu_session_notify(vm->session, rings);
 }
 
 static void ring_broken(void *ctx, unsigned int index)
@@ -140,7 +153,7 @@ static struct device *sibling(void *ctx, uint64_t cid)
 }
 
 static const struct device_env device_env = {
-	.schedule = vm_schedule,
+	.schedule = schedule,
 	.wake = wake,
 	.notify = notify,
 	.ring_broken = ring_broken,
@@ -252,11 +265,33 @@ static const struct vu_device_ops vu_ops_template = {
 	.closed = vm_end_session,
 };
 
+static bool look(struct loop_lookout *lookout)
+{
+	struct vm *vm = container_of(lookout, struct vm, lookout);
+	bool waits = device_tx_waits(&vm->device);
+
+	if (waits)
+		vm_schedule(vm);
+	return waits;
+}
+
+static void look_away(struct loop_lookout *lookout)
+{
+	struct vm *vm = container_of(lookout, struct vm, lookout);
+
+	if (device_ask_kick(&vm->device))
+		vm_schedule(vm);
+}
+
 static void run(struct loop_task *task)
 {
 	struct vm *vm = container_of(task, struct vm, run);
-	bool more = device_run_tx(&vm->device);
+	bool more;
 
+	vm->device.tx_looks = loop_looks(vm->loop);
+	vm->rx_follows = true;
+	more = device_run_tx(&vm->device);
+	vm->rx_follows = false;
 	if (unlikely(vm->event.state != RESET_EVENT_NONE))
 		vm_event_run(vm);
 	if (device_run_rx(&vm->device))
@@ -269,6 +304,8 @@ static void run(struct loop_task *task)
 		vm_end_session(vm, "it truncated the guest's memory");
 	else if (more)
 		loop_defer(vm->loop, &vm->run);
+	else if (vm->device.tx_unasked)
+		loop_look_out(vm->loop, &vm->lookout);
 }
 
 /* --- life --- */
@@ -370,6 +407,7 @@ static void set_up(struct vm *vm, const struct vm_params *params)
 	(void)vm_tag(vm->tag, vm->cid);
 	pthread_mutex_init(&vm->lock, NULL);
 	loop_task_init(&vm->run, run);
+	loop_lookout_init(&vm->lookout, look, look_away);
 	init_device(vm, params);
 }
 
@@ -422,6 +460,7 @@ void vm_stop(struct vm *vm)
 	loop_disarm(vm->loop, &vm->pace);
 	device_fini(&vm->device);
 	loop_cancel(&vm->run);
+	loop_look_away(vm->loop, &vm->lookout);
 }
 
 void vm_free(struct vm *vm)

@@ -86,7 +86,7 @@ void vm_event_run(struct vm *vm)
 	if (reset_event_run(&vm->event, vm->scratch->rx_chains, &notify) < 0)
 		vm->device.env->ring_broken(vm, VSOCK_RING_EVENT);
 	if (notify)
-		vm->device.env->notify(vm, VSOCK_RING_EVENT);
+		vm->device.env->notify(vm, 1u << VSOCK_RING_EVENT);
 	if (vm->event.state == RESET_EVENT_NONE)
 		give_rx(vm);
 }

@@ -39,6 +39,7 @@ struct vm {
 	struct loop *loop;     /* its loop and scratch */
 	struct scratch *scratch;
 	struct loop_task run;
+	struct loop_lookout lookout; /* while its kicks are not asked for */
 	pthread_mutex_t lock;
 	struct device device;
 	struct host host;
@@ -52,6 +53,7 @@ struct vm {
 	bool event_late;           /* the second wait has begun */
 	struct loop_msg wake_up;   /* from a sibling's owner */
 	bool woken;                /* it is on its way; under the lock */
+	bool rx_follows;           /* device_run_tx() is being run */
 	bool up;                   /* subscribers were told so, or would have been */
 	bool from_file;            /* for the manager */
 	struct bounds_grant grant; /* likewise */

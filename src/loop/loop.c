@@ -6,10 +6,16 @@
  * not log, and it calls nothing it was not given.
  *
  * Theory of operation
- * A turn is: sleep in epoll_wait() (not at all while tasks are queued), read
- * the clock, dispatch the batch, deliver the mailbox, expire timers, run the
+ * A turn is: sleep in epoll_wait() (not at all while tasks are queued; where
+ * loop_poll() was asked for, after looking for events a while), read the clock,
+ * dispatch the batch, deliver the mailbox, expire timers, run the
  * tasks queued so far. Each phase works on what there was when it began, so
  * whatever re-queues itself waits for the next turn and starves nobody.
+ *
+ * Lookouts. While the loop looks rather than sleeps, nobody has to wake it: whoever
+ * would be told by an event of what it can see in memory need not ask for that. Each
+ * turn looks there beside epoll, however busy it is; before it sleeps, all of them leave,
+ * which asks for events and sees what came in between.
  *
  * Stale events. epoll hands over pointers to sources. loop_del() wipes the
  * source from the part of the batch that is not dispatched yet; epoll itself
@@ -38,16 +44,22 @@
 
 #include "base/bell.h"
 #include "base/fd.h"
+#include "loop/busy_poll.h"
 
 #define LOOP_BATCH 128u
 #define LOOP_CACHE_LINE 64u
+
+_Static_assert(LOOP_MAX_SIGNALS <= BELL_MAX_FDS, "one ringing does it");
 
 struct loop {
 	int epoll_fd;
 	int wake_fd;
 	struct bell bell;
 	uint64_t now_ms;
+	struct busy_poll poll;
 	struct list tasks;
+	struct list lookouts; /* oldest first */
+	unsigned int lookout_count;
 	struct timer_heap timers;
 	struct loop_source wake;
 	unsigned int batch_next;  /* first event not dispatched yet */
@@ -58,13 +70,18 @@ struct loop {
 	bool stop;
 };
 
-static uint64_t loop_read_clock(void)
+static uint64_t loop_read_clock_ns(void)
 {
 	struct timespec ts;
 
 	/* Cannot fail with this clock and a valid pointer. */
 	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t loop_read_clock(void)
+{
+	return loop_read_clock_ns() / 1000000;
 }
 
 static void loop_wake(struct loop *loop)
@@ -95,6 +112,7 @@ struct loop *loop_new(void)
 		return NULL;
 	memset(loop, 0, sizeof(*loop));
 	list_init(&loop->tasks);
+	list_init(&loop->lookouts);
 	loop->wake_fd = -1;
 	/* without it signals are as safe as O_NONBLOCK is: see loop_signals_safely() */
 	(void)!bell_open(&loop->bell);
@@ -188,6 +206,11 @@ void loop_cancel(struct loop_task *task)
 	list_remove(&task->node);
 }
 
+void loop_poll(struct loop *loop, uint32_t limit_us)
+{
+	loop->poll = (struct busy_poll){ .limit_ns = limit_us * UINT64_C(1000) };
+}
+
 uint64_t loop_now_ms(const struct loop *loop)
 {
 	return loop->now_ms;
@@ -205,7 +228,12 @@ void loop_disarm(struct loop *loop, struct timer *timer)
 
 void loop_signal(const struct loop *loop, int fd)
 {
-	bell_ring(&loop->bell, fd);
+	bell_ring(&loop->bell, &fd, 1);
+}
+
+void loop_signal_all(const struct loop *loop, const int *fds, size_t count)
+{
+	bell_ring(&loop->bell, fds, count);
 }
 
 bool loop_is_eventfd(const struct loop *loop, int fd)
@@ -308,9 +336,112 @@ static void loop_run_tasks(struct loop *loop)
 	}
 }
 
+bool loop_looks(const struct loop *loop)
+{
+	return loop->poll.score > 0;
+}
+
+void loop_lookout_init(struct loop_lookout *lookout, bool (*look)(struct loop_lookout *),
+		       void (*leave)(struct loop_lookout *))
+{
+	*lookout = (struct loop_lookout){ .look = look, .leave = leave };
+	list_init(&lookout->node);
+}
+
+void loop_look_away(struct loop *loop, struct loop_lookout *lookout)
+{
+	if (list_empty(&lookout->node))
+		return;
+	list_remove(&lookout->node);
+	loop->lookout_count--;
+}
+
+static void loop_leave_oldest(struct loop *loop)
+{
+	struct loop_lookout *oldest = list_first(&loop->lookouts, struct loop_lookout, node);
+
+	loop_look_away(loop, oldest);
+	oldest->leave(oldest);
+}
+
+void loop_look_out(struct loop *loop, struct loop_lookout *lookout)
+{
+	loop_look_away(loop, lookout);
+	if (loop->lookout_count == LOOP_MAX_LOOKOUTS)
+		loop_leave_oldest(loop);
+	list_append(&loop->lookouts, &lookout->node);
+	loop->lookout_count++;
+}
+
+static void loop_ask_lookouts(struct loop *loop)
+{
+	struct list *pos;
+	struct list *tmp;
+
+	list_for_each_safe (pos, tmp, &loop->lookouts) {
+		struct loop_lookout *lookout = container_of(pos, struct loop_lookout, node);
+
+		if (lookout->look(lookout))
+			loop_look_away(loop, lookout);
+	}
+}
+
+/* What is there now. Return: as epoll_wait() */
+static int loop_glance(struct loop *loop)
+{
+	int n = epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH, 0);
+
+	loop_ask_lookouts(loop);
+	return n;
+}
+
+/* Look without sleeping, as long as that is thought to pay. Return: as epoll_wait() */
+static int loop_look(struct loop *loop, uint64_t begun_ns)
+{
+	int n;
+
+	do
+		n = loop_glance(loop);
+	while (n == 0 && list_empty(&loop->tasks) &&
+	       busy_poll_lasts(&loop->poll, begun_ns, loop_read_clock_ns()));
+	return n;
+}
+
+/* Nothing is looked at any more: what it tells of comes as an event. Return: as epoll_wait() */
+static int loop_sleep(struct loop *loop, int timeout_ms)
+{
+	while (loop->lookout_count > 0)
+		loop_leave_oldest(loop);
+	if (!list_empty(&loop->tasks))
+		timeout_ms = 0;
+	return epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH, timeout_ms);
+}
+
+/* Return: as epoll_wait() */
+static int loop_wait(struct loop *loop)
+{
+	int timeout_ms = loop_timeout_ms(loop);
+	uint64_t begun_ns;
+	bool looks;
+	int n = 0;
+
+	if (likely(loop->poll.limit_ns == 0))
+		return epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH, timeout_ms);
+	if (timeout_ms == 0)
+		return loop_glance(loop);
+	begun_ns = loop_read_clock_ns();
+	looks = busy_poll_begins(&loop->poll, begun_ns);
+	if (looks)
+		n = loop_look(loop, begun_ns);
+	if (n == 0 && list_empty(&loop->tasks))
+		n = loop_sleep(loop, timeout_ms);
+	busy_poll_woken(&loop->poll, looks, begun_ns, loop_read_clock_ns());
+	return n;
+}
+
 static int loop_turn(struct loop *loop)
 {
-	int n = epoll_wait(loop->epoll_fd, loop->batch, LOOP_BATCH, loop_timeout_ms(loop));
+	int n = loop_wait(loop);
 
 	/* A signal makes an empty turn: time has passed, the next sleeps for the rest. */
 	if (n < 0 && errno != EINTR)

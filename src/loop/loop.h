@@ -12,6 +12,7 @@
 #define LOOP_LOOP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/compiler.h"
@@ -19,6 +20,8 @@
 #include "loop/timer.h"
 
 struct loop;
+
+#define LOOP_MAX_SIGNALS 4u /* of one loop_signal_all() */
 
 /** A watched descriptor, embedded in its owner; the owner keeps the fd. */
 struct loop_source {
@@ -32,6 +35,17 @@ struct loop_task {
 	void (*run)(struct loop_task *task);
 };
 
+/** Memory that tells of work as events do, embedded in its owner. */
+struct loop_lookout {
+	struct list node;
+	/** Whether there is work; then it has been deferred, and is not looked for any more. */
+	bool (*look)(struct loop_lookout *lookout);
+	/** It will not be looked at again: ask for events, and defer what came meanwhile. */
+	void (*leave)(struct loop_lookout *lookout);
+};
+
+#define LOOP_MAX_LOOKOUTS 16u /* of one loop, which looks at each of them each turn */
+
 /** A message from another thread, embedded in its owner. */
 struct loop_msg {
 	struct loop_msg *next;
@@ -43,6 +57,24 @@ struct loop *loop_new(void) must_use;
 
 /** Free a loop that does not run; its sources and tasks must be gone. */
 void loop_free(struct loop *loop);
+
+/** Look for events for at most @limit_us microseconds before a sleep, where the last waits
+ *  were that short (loop/busy_poll.h); 0, as at first: sleep at once. */
+void loop_poll(struct loop *loop, uint32_t limit_us);
+
+/** Whether the next wait is likely to begin with looking. */
+bool loop_looks(const struct loop *loop) must_use;
+
+/** Prepare a lookout; it is not looked at yet. */
+void loop_lookout_init(struct loop_lookout *lookout, bool (*look)(struct loop_lookout *),
+		       void (*leave)(struct loop_lookout *));
+
+/** Look at it each turn, until it sees work or the loop is about to sleep. There are at most
+ *  LOOP_MAX_LOOKOUTS: the oldest leaves for a new one. Legal when it is looked at. */
+void loop_look_out(struct loop *loop, struct loop_lookout *lookout);
+
+/** Look at it no more; leave() is not called. Legal when it is not looked at. */
+void loop_look_away(struct loop *loop, struct loop_lookout *lookout);
 
 /**
  * loop_add() - Watch a descriptor
@@ -95,6 +127,9 @@ void loop_disarm(struct loop *loop, struct timer *timer);
  * Context: any thread
  */
 void loop_signal(const struct loop *loop, int fd);
+
+/** The same for @count eventfds, at most LOOP_MAX_SIGNALS, by one system call. */
+void loop_signal_all(const struct loop *loop, const int *fds, size_t count);
 
 /** Whether @fd is an eventfd (it is signalled to find out). What is none may have
  *  a driver behind it that answers poll when its owner likes. */

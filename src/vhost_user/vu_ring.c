@@ -220,7 +220,7 @@ int vu_ring_set_call(struct vu_ring *ring, int fd)
 
 	/* What was used while nobody could be told would wait for ever. */
 	if (ret == 0 && was_mute && ring->ready)
-		vu_session_notify(ring->session, ring->index);
+		vu_session_notify(ring->session, 1u << ring->index);
 	return ret;
 }
 

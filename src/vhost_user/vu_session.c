@@ -34,6 +34,8 @@
 #include "base/fault.h"
 #include "vhost_user/vu_internal.h"
 
+_Static_assert(VU_MAX_RINGS <= LOOP_MAX_SIGNALS, "all rings are signalled at once");
+
 /* Whether the header of the message being received has arrived. */
 static bool vu_has_header(const struct vu_session *session)
 {
@@ -319,12 +321,17 @@ const struct gmem *vu_session_memory(const struct vu_session *session)
 	return &session->mem.gmem;
 }
 
-void vu_session_notify(struct vu_session *session, unsigned int index)
+void vu_session_notify(struct vu_session *session, uint32_t rings)
 {
-	int fd = session->rings[index].call_fd;
+	int fds[VU_MAX_RINGS];
+	size_t count = 0;
 
-	if (fd >= 0)
-		loop_signal(session->loop, fd);
+	for (unsigned int i = 0; i < VU_MAX_RINGS; i++) {
+		if ((rings >> i & 1u) != 0 && session->rings[i].call_fd >= 0)
+			fds[count++] = session->rings[i].call_fd;
+	}
+	if (count > 0)
+		loop_signal_all(session->loop, fds, count);
 	if (unlikely(session->log_fd >= 0))
 		vu_session_signal_log(session);
 }

@@ -93,10 +93,12 @@ uint64_t vu_session_features(const struct vu_session *session) must_use;
 const struct gmem *vu_session_memory(const struct vu_session *session) must_use;
 
 /**
- * vu_session_notify() - Signal the driver that ring @index has used buffers
+ * vu_session_notify() - Signal the driver that rings have used buffers
+ * @rings: bit N: ring N
+ *
  * Context: owner, or any thread between ops->lock() and ops->unlock()
  */
-void vu_session_notify(struct vu_session *session, unsigned int index);
+void vu_session_notify(struct vu_session *session, uint32_t rings);
 
 /**
  * vu_session_ask() - Ask the front-end for translations that rings lack

@@ -164,7 +164,8 @@ void conn_progress(struct device *device, struct conn *conn)
 		     conn->in.fwd_cnt != conn->in.reported;
 
 	if (conn->state == CONN_ESTABLISHED &&
-	    (needy || credit_in_update_due(&conn->in, device->window, conn->out.buf_alloc)))
+	    (needy || credit_in_update_due(&conn->in, device->window, conn->out.buf_alloc,
+					   device_withheld(device, conn))))
 		conn_owe(device, conn, CONN_OWES_CREDIT_UPDATE);
 }
 

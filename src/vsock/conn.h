@@ -80,7 +80,8 @@ struct conn {
 	bool opened : 1;         /* it was established once */
 	bool ended : 1;          /* its end was counted */
 	bool seqpacket : 1;      /* type of socket; constant */
-	uint8_t probe_shift : 5; /* doubles the interval of credit requests */
+	bool asked : 1;          /* the guest wants to be told of all its credit */
+	uint8_t probe_shift : 4; /* doubles the interval of credit requests */
 	uint8_t read_guess;      /* RX buffers to offer to the next read */
 	uint8_t smalls;          /* steps of a few bytes in a row, see pace.h */
 	uint32_t stalled_at;     /* ORPHAN: bytes held when the timer was armed */

@@ -161,8 +161,10 @@ static void open_packet(struct device *device, struct conn *conn, const struct p
 		return;
 	if (pkt->op == VSOCK_OP_SHUTDOWN)
 		on_shutdown(device, conn, pkt);
-	else if (pkt->op == VSOCK_OP_CREDIT_REQUEST && conn->state == CONN_ESTABLISHED)
+	else if (pkt->op == VSOCK_OP_CREDIT_REQUEST && conn->state == CONN_ESTABLISHED) {
+		conn->asked = true;
 		conn_owe(device, conn, CONN_OWES_CREDIT_UPDATE);
+	}
 }
 
 /* Packets before both sides agreed; credit means nothing yet. */

@@ -160,7 +160,7 @@ static inline void credit_out_sent(struct credit_out *c, uint32_t bytes)
 struct credit_in {
 	uint32_t received; /* bytes that arrived */
 	uint32_t fwd_cnt;  /* bytes handed on */
-	uint32_t reported; /* fwd_cnt in the last header we sent */
+	uint32_t reported; /* fwd_cnt in the last header we sent, never less than before */
 };
 
 /** Bytes held for a receiver that has not taken them. */
@@ -177,17 +177,26 @@ static inline bool credit_in_fits(const struct credit_in *c, uint32_t len, uint3
 	return held <= window && len <= window - held;
 }
 
+/** The fwd_cnt to tell while @withheld bytes of the window are: not less than was told before. */
+static inline uint32_t credit_in_told(const struct credit_in *c, uint32_t withheld)
+{
+	uint32_t news = c->fwd_cnt - c->reported;
+
+	return news > withheld ? c->fwd_cnt - withheld : c->reported;
+}
+
 /**
  * credit_in_update_due() - Whether the sender should be told of free space
  * @window:      our buffer as advertised, bytes
  * @peer_window: the sender's own buffer: Linux sends no more than that either,
  *               so with a smaller one half of ours would never be reached
+ * @withheld:    less than both, or 0
  */
 static inline bool credit_in_update_due(const struct credit_in *c, uint32_t window,
-					uint32_t peer_window)
+					uint32_t peer_window, uint32_t withheld)
 {
-	uint32_t effective = min_u32(window, peer_window);
-	uint32_t unreported = c->fwd_cnt - c->reported;
+	uint32_t effective = min_u32(window, peer_window) - withheld;
+	uint32_t unreported = credit_in_told(c, withheld) - c->reported;
 
 	return unreported > 0 && unreported >= effective / 2;
 }

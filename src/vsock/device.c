@@ -121,6 +121,7 @@ void device_set_rx(struct device *device, struct vring *ring)
 void device_set_tx(struct device *device, struct vring *ring)
 {
 	device->tx = ring;
+	device->tx_unasked = false;
 	if (ring != NULL)
 		device->env->schedule(device->ctx);
 }
@@ -169,9 +170,9 @@ struct rx_fill device_begin_fill(struct device *device, struct vring *ring, stru
 void device_publish_rx(struct device *device, struct rx_fill *fill)
 {
 	rx_fill_publish(fill);
-	if (fill->notify)
-		device->env->notify(device->ctx, VSOCK_RING_RX);
-	fill->notify = false;
+	if (fill->signal != 0)
+		device->env->notify(device->ctx, fill->signal);
+	fill->signal = 0;
 }
 
 void device_end_sibling_fill(struct device *device, struct rx_fill *fill)

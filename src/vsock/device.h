@@ -51,8 +51,8 @@ struct device_env {
 	void (*schedule)(void *ctx);
 	/** The same from any thread, under the lock. */
 	void (*wake)(void *ctx);
-	/** Tell the driver that ring @index has used buffers. RX: under the lock. */
-	void (*notify)(void *ctx, unsigned int index);
+	/** Tell the driver of rings with used buffers, bit N for ring N. RX: under the lock. */
+	void (*notify)(void *ctx, uint32_t rings);
 	/** The driver broke ring @index: it is not processed until it restarts. */
 	void (*ring_broken)(void *ctx, unsigned int index);
 	/** The guest broke a rule and lost something: worth a (limited) log line. */
@@ -87,6 +87,8 @@ struct device_env {
 #define TX_BUDGET_CHAINS 256u          /* as Linux vhost: VHOST_VSOCK_PKT_WEIGHT */
 #define DEVICE_BURST_MS 100u           /* worth of a byte rate that may pass at once */
 #define RX_QUANTUM_BYTES (64u * 1024u) /* per connection and round when several wait */
+#define RX_BULK_BYTES (16u * 1024u)    /* shown to the guest at once, and not when all is read */
+#define RX_BULK_PACKETS 4u /* of its last read: bulk is expected, others do not wait for it */
 
 /** An RST that belongs to no connection. */
 struct device_rst {
@@ -130,6 +132,9 @@ struct device {
 	uint8_t types;   /* socket types as bits by number; under the lock */
 	bool any_cid;    /* every destination CID is the host side (forwarding) */
 
+	bool tx_looks;   /* whoever runs it looks for TX chains, and need not be told of them */
+	bool tx_unasked; /* so the driver was not asked to kick: device_tx_waits() */
+	bool tx_signal;  /* TX buffers were returned that the driver wants to be told of */
 	struct tx_batch batch;
 	struct tx_sibling sibling;
 
@@ -148,7 +153,9 @@ struct device {
 	struct rate rx_rate;
 	struct rate conn_rate;
 	struct device_stats stats;
-	struct taps taps; /* see tap.h */
+	struct taps taps;             /* see tap.h */
+	struct pace tx_pace;          /* what passed through TX lately... */
+	const struct conn *tx_talker; /* ...and whose the last message was; only compared */
 
 	struct device_rst rsts[DEVICE_MAX_RSTS];
 	uint32_t rst_first;
@@ -226,6 +233,13 @@ void device_probe_siblings(struct device *device);
  * Return: true if it should be run again soon
  */
 bool device_run_tx(struct device *device) must_use;
+
+/** Whether there is more for device_run_tx(), where tx_unasked is set. */
+bool device_tx_waits(struct device *device) must_use;
+
+/** Ask the driver to kick after all, where tx_unasked is set.
+ *  Return: true if chains came meanwhile: run device_run_tx(), no kick will come */
+bool device_ask_kick(struct device *device) must_use;
 
 /**
  * device_run_rx() - Give packets to the guest, up to the budget

@@ -163,6 +163,18 @@ bool conn_message_fits(const struct conn *conn) must_use;
 
 /* --- rx.c --- */
 
+/** Bytes of its window that the guest is not told of now. */
+static inline uint32_t device_withheld(const struct device *device, const struct conn *conn)
+{
+	uint32_t window = min_u32(device->window, conn->out.buf_alloc);
+
+	if (conn->seqpacket || conn->asked) /* a message may need all of it */
+		return 0;
+	if (conn == device->tx_talker) /* nobody else is known to wait behind it */
+		return 0;
+	return pace_withheld(&device->tx_pace, conn->smalls, window);
+}
+
 /** A packet of @op from the host side to the guest. */
 struct pkt rx_conn_pkt(const struct device *device, const struct conn *conn, uint16_t op) must_use;
 

@@ -28,7 +28,7 @@ struct pkt rx_conn_pkt(const struct device *device, const struct conn *conn, uin
 		.op = op,
 		.flags = op == VSOCK_OP_SHUTDOWN ? conn->host_shutdown : 0,
 		.buf_alloc = device->window,
-		.fwd_cnt = conn->in.fwd_cnt,
+		.fwd_cnt = credit_in_told(&conn->in, device_withheld(device, conn)),
 	};
 }
 
@@ -43,7 +43,8 @@ static bool emit_owed(struct device *device, struct conn *conn, struct rx_fill *
 	if (!rx_emit(fill, &pkt))
 		return false;
 	conn->owes &= (uint8_t)~bit;
-	conn->in.reported = conn->in.fwd_cnt;
+	conn->in.reported = pkt.fwd_cnt;
+	conn->asked = false;
 	return true;
 }
 
@@ -166,7 +167,7 @@ static bool read_once(struct device *device, struct conn *conn, struct rx_fill *
 	}
 	*left -= min_u32(*left, (uint32_t)got);
 	pace_step(&device->scratch->pace, &conn->smalls, (uint32_t)got);
-	conn->in.reported = conn->in.fwd_cnt;
+	conn->in.reported = pkt.fwd_cnt;
 	conn->rx_bytes += (uint64_t)got;
 	device->stats.rx_bytes += (uint64_t)got;
 	conn->read_guess = (uint8_t)rx_commit_slots(fill, &pkt, slots, (uint32_t)got, &conn->out);
@@ -177,19 +178,25 @@ static bool read_once(struct device *device, struct conn *conn, struct rx_fill *
 	return true;
 }
 
+/* Messages of several connections share a signal. Bulk is shown as it comes, so that the guest
+ * is busy with it meanwhile, and what came before it first. */
 static void move_data(struct device *device, struct rx_fill *fill, uint32_t left)
 {
 	while (!list_empty(&device->data) && rx_fill_room(fill) && left > 0) {
 		struct conn *conn = list_first(&device->data, struct conn, data);
 		bool alone = conn->data.next == &device->data;
+		uint32_t before = left;
 		uint32_t quantum = alone ? left : min_u32(left, RX_QUANTUM_BYTES);
 
+		if (conn->read_guess >= RX_BULK_PACKETS)
+			device_publish_rx(device, fill);
 		list_remove(&conn->data);
 		list_append(&device->data, &conn->data);
 		if (unlikely(conn->seqpacket) ? !rx_read_message(device, conn, fill, &left)
 					      : !read_once(device, conn, fill, quantum, &left))
 			return;
-		device_publish_rx(device, fill);
+		if (before - left >= RX_BULK_BYTES)
+			device_publish_rx(device, fill);
 	}
 }
 
@@ -271,6 +278,27 @@ static void give_up_ring(struct device *device)
 	device->env->ring_broken(device->ctx, VSOCK_RING_RX);
 }
 
+/* What device_run_tx() left to be told of: one signal does for both rings. */
+static uint32_t take_tx_signal(struct device *device)
+{
+	bool signal = device->tx_signal;
+
+	device->tx_signal = false;
+	return signal ? 1u << VSOCK_RING_TX : 0;
+}
+
+/* Nothing is to be done; the driver is told of its TX buffers. Return: false. */
+static bool end_run(struct device *device)
+{
+	uint32_t signal = take_tx_signal(device);
+
+	watch_blocked(device);
+	device->env->unlock(device->ctx);
+	if (signal != 0)
+		device->env->notify(device->ctx, signal);
+	return false;
+}
+
 bool device_run_rx(struct device *device)
 {
 	bool congested = device_is_congested(device);
@@ -280,13 +308,11 @@ bool device_run_rx(struct device *device)
 	device->env->lock(device->ctx);
 	if (device->rx != NULL && device->rx->broken) /* a sibling's owner saw it */
 		give_up_ring(device);
-	if (device->rx == NULL || !has_work(device)) {
-		watch_blocked(device);
-		device->env->unlock(device->ctx);
-		return false;
-	}
+	if (device->rx == NULL || !has_work(device))
+		return end_run(device);
 	vring_disable_kick(device->rx);
 	fill = device_begin_fill(device, device->rx, device->scratch, RX_BUDGET_PACKETS);
+	fill.signal = take_tx_signal(device);
 	run_rsts(device, &fill); /* first: a port pair refused before may be open now */
 	run_control(device, &fill);
 	run_bulk(device, &fill);

@@ -26,7 +26,7 @@ void rx_fill_publish(struct rx_fill *fill)
 	if (fill->ring == NULL)
 		return;
 	if (vring_publish(fill->ring))
-		fill->notify = true;
+		fill->signal |= 1u << VSOCK_RING_RX;
 	if (fill->starved && vring_enable_kick(fill->ring))
 		fill->starved = false;
 }

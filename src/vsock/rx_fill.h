@@ -28,7 +28,7 @@ struct rx_fill {
 	uint32_t packets_left;   /* budget of this burst */
 	struct taps *taps;       /* NULL: nobody looks at the packets */
 	bool starved;            /* the ring has no buffer left */
-	bool notify;             /* the driver wants to be told of what was published */
+	uint32_t signal;         /* rings, as bits: the driver wants to be told of what was used */
 };
 
 #define RX_BUDGET_PACKETS 256u /* as Linux vhost: VHOST_VSOCK_PKT_WEIGHT */
@@ -43,7 +43,7 @@ struct rx_fill rx_fill_begin(struct vring *ring, struct scratch *scratch, uint32
  * rx_fill_publish() - Make what was emitted visible; the burst may go on
  *
  * When buffers ran out, asks the driver for a kick; if buffers came meanwhile
- * the fill is not starved any more. fill->notify tells at the end whether the
+ * the fill is not starved any more. fill->signal tells at the end whether the
  * guest must be notified.
  */
 void rx_fill_publish(struct rx_fill *fill);

@@ -19,6 +19,16 @@
 
 #include "vsock/device_internal.h"
 
+/* One step, remembered for the thread and for the guest's TX. */
+static void note_pace(struct device *device, struct conn *conn, uint32_t bytes)
+{
+	uint8_t smalls = conn->smalls;
+
+	if (pace_step(&device->tx_pace, &smalls, bytes))
+		device->tx_talker = conn;
+	pace_step(&device->scratch->pace, &conn->smalls, bytes);
+}
+
 static void flush_batch(struct device *device)
 {
 	struct tx_batch batch = device->batch;
@@ -26,7 +36,7 @@ static void flush_batch(struct device *device)
 	if (batch.conn == NULL)
 		return;
 	memset(&device->batch, 0, sizeof(device->batch));
-	pace_step(&device->scratch->pace, &batch.conn->smalls, batch.bytes);
+	note_pace(device, batch.conn, batch.bytes);
 	if (unlikely(batch.conn->seqpacket))
 		conn_hand_on_message(device, batch.conn, device->scratch->tx_batch, batch.pieces,
 				     batch.bytes, batch.flags);
@@ -187,6 +197,7 @@ bool device_run_tx(struct device *device)
 	bool limited = device->tx_rate.per_second != 0;
 	int result;
 
+	device->tx_unasked = false;
 	if (device->tx == NULL)
 		return false;
 	vring_disable_kick(device->tx);
@@ -201,12 +212,26 @@ bool device_run_tx(struct device *device)
 	flush_batch(device);
 	sibling_flush(device);
 	if (vring_publish(device->tx))
-		device->env->notify(device->ctx, VSOCK_RING_TX);
+		device->tx_signal = true;
 	if (result < 0 && result != -EAGAIN) {
 		device->tx = NULL;
 		device->env->ring_broken(device->ctx, VSOCK_RING_TX);
 	}
 	if (result != 0)
 		return result > 0; /* congested: device_run_rx() makes room first */
-	return vring_enable_kick(device->tx);
+	device->tx_unasked = device->tx_looks;
+	return !device->tx_unasked && vring_enable_kick(device->tx);
+}
+
+bool device_tx_waits(struct device *device)
+{
+	return device->tx_unasked && vring_available(device->tx) > 0;
+}
+
+bool device_ask_kick(struct device *device)
+{
+	bool unasked = device->tx_unasked;
+
+	device->tx_unasked = false;
+	return unasked && vring_enable_kick(device->tx);
 }

@@ -19,9 +19,9 @@ VM_KEYS = ("guest-cid", "socket", "uds-path", "forward-cid", "forward-listen",
            "tx-buffer-size", "queue-size", "groups", "max-connections",
            "max-half-open", "max-buffered", "mode", "fd", "mem-slots", "ack", "tx-rate",
            "rx-rate", "conn-rate", "iommu")
-OTHER_OPTIONS = ("vm", "config", "threads", "total-connections", "total-buffered", "log-level",
-                 "log-format", "log-rate", "control", "metrics", "sandbox", "user", "group",
-                 "socket-mode", "socket-group", "allow-uid", "check-config",
+OTHER_OPTIONS = ("vm", "config", "threads", "poll-us", "total-connections", "total-buffered",
+                 "log-level", "log-format", "log-rate", "control", "metrics", "sandbox", "user",
+                 "group", "socket-mode", "socket-group", "allow-uid", "check-config",
                  "print-capabilities", "help", "version")
 
 # As rust-vmm's README writes them, but with paths below the working directory.

@@ -92,6 +92,7 @@ static const struct args_case bad_options[] = {
 	{ { "--groups=a++b" },
 	  "--groups: 'a++b': expected up to 1024 names joined by '+', none of them empty" },
 	{ { "--threads=257" }, "--threads: '257': expected a number from 0 to 256" },
+	{ { "--poll-us=1001" }, "--poll-us: '1001': expected a number from 0 to 1000" },
 	{ { "--threads=1", "--threads=1" }, "--threads: '1': expected threads only once" },
 	{ { "--log-level", "loud" },
 	  "--log-level: 'loud': expected one of error, warning, notice, info, debug, "

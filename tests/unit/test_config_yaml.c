@@ -117,9 +117,10 @@ static const struct file_case bad_files[] = {
 	{ "vms:\n- s\n", "2: vms: 's': expected a mapping of a VM's keys" },
 	{ "vms: [[[[[[[[", "1: vms: '[...]': expected a mapping of a VM's keys" },
 	{ "? [a]\n: b\n", "1: '[...]': expected a key" },
-	{ ONE_VM "vm: 3\n", "4: 'vm': expected one of vms, threads, "
-			    "total-connections, total-buffered, log-level, log-format, log-rate, "
-			    "control, metrics" },
+	{ ONE_VM "vm: 3\n",
+	  "4: 'vm': expected one of vms, threads, "
+	  "poll-us, total-connections, total-buffered, log-level, log-format, log-rate, "
+	  "control, metrics" },
 	{ ONE_VM "  size: 3\n",
 	  "4: 'size': expected one of guest-cid, socket, mode, fd, uds-path, forward-cid, "
 	  "forward-listen, tx-buffer-size, queue-size, groups, max-connections, "
@@ -182,7 +183,7 @@ static void test_bad_files(void **state)
 static void test_options_win_over_file(void **state)
 {
 	static const char text[] = ONE_VM "- socket: t\n  uds_path: v\n  guest_cid: 4\n"
-					  "threads: 2\nlog-level: error\n";
+					  "threads: 2\nlog-level: error\npoll-us: 50\n";
 	const char *const plain[] = { "--config", FILE_NAME, NULL };
 	const char *const both[] = { "--threads=1", "--config", FILE_NAME, "--log-level=trace",
 				     NULL };
@@ -193,6 +194,7 @@ static void test_options_win_over_file(void **state)
 	outcome = load(plain);
 	assert_int_equal(outcome.result, CONFIG_RUN);
 	assert_int_equal(outcome.config.threads, 2);
+	assert_int_equal(outcome.config.poll_us, 50);
 	assert_int_equal(outcome.config.log_level, LOG_ERROR);
 	release(&outcome);
 	outcome = load(both);

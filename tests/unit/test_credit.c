@@ -135,15 +135,38 @@ static void test_update_due(void **state)
 	struct credit_in in = { 0 };
 
 	(void)state;
-	assert_false(credit_in_update_due(&in, 1000, 1000));
+	assert_false(credit_in_update_due(&in, 1000, 1000, 0));
 	in.fwd_cnt = 499;
-	assert_false(credit_in_update_due(&in, 1000, 1000));
+	assert_false(credit_in_update_due(&in, 1000, 1000, 0));
 	in.fwd_cnt = 500;
-	assert_true(credit_in_update_due(&in, 1000, 1000));
+	assert_true(credit_in_update_due(&in, 1000, 1000, 0));
 	/* a guest with a smaller buffer never sends half of ours */
 	in.fwd_cnt = 100;
-	assert_true(credit_in_update_due(&in, 1000, 200));
-	assert_true(credit_in_update_due(&in, 1000, 0));
+	assert_true(credit_in_update_due(&in, 1000, 200, 0));
+	assert_true(credit_in_update_due(&in, 1000, 0, 0));
+}
+
+/* What was told is never taken back, and a sender whose bytes are all handed on may send. */
+static void test_withheld(void **state)
+{
+	struct credit_in in = { .fwd_cnt = 1000, .reported = 1000 };
+
+	(void)state;
+	assert_int_equal(credit_in_told(&in, 0), 1000);
+	assert_int_equal(credit_in_told(&in, 600), 1000);
+	in.fwd_cnt = 1600;
+	assert_int_equal(credit_in_told(&in, 600), 1000);
+	assert_false(credit_in_update_due(&in, 1000, 1000, 600));
+	in.fwd_cnt = 1799;
+	assert_int_equal(credit_in_told(&in, 600), 1199);
+	assert_false(credit_in_update_due(&in, 1000, 1000, 600));
+	in.fwd_cnt = 1800;
+	assert_true(credit_in_update_due(&in, 1000, 1000, 600));
+	in.reported = credit_in_told(&in, 600);
+	assert_false(credit_in_update_due(&in, 1000, 1000, 600));
+	assert_int_equal(credit_in_told(&in, 900), in.reported);
+	assert_true(credit_in_update_due(&in, 1000, 1000, 0));
+	assert_int_equal(credit_in_told(&in, 0), 1800);
 }
 
 /* A receiver as Linux keeps it: a queue of packets, consumed as a whole. */
@@ -217,6 +240,7 @@ int main(void)
 		cmocka_unit_test(test_a_packet_always_unread),
 		cmocka_unit_test(test_receive_window),
 		cmocka_unit_test(test_update_due),
+		cmocka_unit_test(test_withheld),
 		cmocka_unit_test(test_model),
 	};
 

@@ -32,6 +32,15 @@ static int make_loop(void **state)
 	return *state != NULL ? 0 : -1;
 }
 
+/* Looks for events before it sleeps, once it has been woken soon. */
+static int make_polling_loop(void **state)
+{
+	if (make_loop(state) < 0)
+		return -1;
+	loop_poll(*state, 1000);
+	return 0;
+}
+
 static int free_loop(void **state)
 {
 	loop_free(*state);
@@ -418,6 +427,10 @@ static void test_free_null(void **state)
 }
 
 #define with_loop(test) cmocka_unit_test_setup_teardown(test, make_loop, free_loop)
+#define with_polling_loop(test)                                              \
+	{                                                                    \
+#test " (polling)", test, make_polling_loop, free_loop, NULL \
+	}
 
 int main(void)
 {
@@ -434,6 +447,13 @@ int main(void)
 		with_loop(test_timer_rearming_itself_ends_the_turn),
 		with_loop(test_repost_waits_for_the_next_turn),
 		with_loop(test_signals_do_not_end_the_loop),
+		with_polling_loop(test_edge_triggered),
+		with_polling_loop(test_stale_event_is_dropped),
+		with_polling_loop(test_task_repeats_without_sleeping),
+		with_polling_loop(test_timers),
+		with_polling_loop(test_timer_rearming_itself_ends_the_turn),
+		with_polling_loop(test_repost_waits_for_the_next_turn),
+		with_polling_loop(test_signals_do_not_end_the_loop),
 		cmocka_unit_test(test_free_null),
 	};
 

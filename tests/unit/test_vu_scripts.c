@@ -400,7 +400,7 @@ static void run_packed(struct rig *rig, uint32_t base, uint32_t n, uint32_t end)
 		vring_push(vr, chain.head, 0);
 	}
 	if (vring_publish(vr))
-		vu_session_notify(rig->session, 1);
+		vu_session_notify(rig->session, 2);
 	assert_int_equal(rig_get_base(rig, 1), end);
 }
 

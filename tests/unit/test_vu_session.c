@@ -346,7 +346,7 @@ static void test_polled(void **state)
 	rig_enable(rig, 0, 1);
 	rig_sync(rig);
 	rig_expect_ready(rig, true, false, false);
-	vu_session_notify(rig->session, 0); /* nobody to tell: harmless */
+	vu_session_notify(rig->session, 1u); /* nobody to tell: harmless */
 	vu_session_ring_error(rig->session, 0);
 }
 
@@ -370,7 +370,7 @@ static void test_call(void **state)
 	rig_ring_fd(rig, VU_SET_VRING_ERR, 1, err);
 	rig_sync(rig);
 	assert_true(fcntl(rig->call[1], F_GETFL) & O_NONBLOCK);
-	vu_session_notify(rig->session, 1);
+	vu_session_notify(rig->session, 2u);
 	assert_int_equal(eventfd_read(rig->call[1], &count), 0);
 	assert_int_equal(count, 1);
 	vu_session_ring_error(rig->session, 1);
@@ -378,7 +378,7 @@ static void test_call(void **state)
 	assert_int_equal(count, 1);
 	/* A full counter neither blocks nor ends anything. */
 	assert_int_equal(eventfd_write(rig->call[1], UINT64_MAX - 1), 0);
-	vu_session_notify(rig->session, 1);
+	vu_session_notify(rig->session, 2u);
 	rig_sync(rig);
 	close(err);
 }
@@ -392,7 +392,7 @@ static void test_late_call(void **state)
 	rig_start(rig);
 	rig_ring_fd(rig, VU_SET_VRING_CALL, 0x101, -1);
 	rig_sync(rig);
-	vu_session_notify(rig->session, 1);
+	vu_session_notify(rig->session, 2u);
 	rig_call(rig, 1);
 	rig_sync(rig);
 	assert_int_equal(eventfd_read(rig->call[1], &count), 0);

@@ -409,7 +409,7 @@ static inline void rig_use_ring(struct rig *rig, unsigned int ring, uint16_t n)
 		vring_push(vr, chain.head, 0);
 	}
 	if (vring_publish(vr))
-		vu_session_notify(rig->session, ring);
+		vu_session_notify(rig->session, 1u << ring);
 }
 
 static inline bool rig_is_closed(struct rig *rig)
