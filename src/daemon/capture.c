@@ -258,7 +258,8 @@ static int watch(struct capture *capture)
 		capture->held = false;
 		(void)__atomic_exchange_n(&capture->posted, false, __ATOMIC_ACQ_REL);
 	}
-	if (!capture_ring_is_empty(&capture->ring)) /* again: it may have come meanwhile */
+	/* again: something may have come meanwhile; the last record is still to come */
+	if (!capture_ring_is_empty(&capture->ring) || capture->ending)
 		events |= EPOLLOUT;
 	if (events == capture->events)
 		return 0;
