@@ -12,6 +12,12 @@ from vsocktest import CASE_SECONDS, CASES
 
 CONTROL_PORT = 1234
 
+# In older versions the server tells of its shutdown() by the control connection, which may be
+# faster than the shutdown's own packet; the client then sends once, too early. Later ones try
+# again.
+OVERTAKEN = {"SOCK_STREAM SHUT_RD": b"expected send(2) failure, got 1"}
+TRIES = 10
+
 
 @pytest.fixture(scope="session")
 def program(pair):
@@ -50,6 +56,15 @@ def run_case(case, program, server, client):
                 process.kill()
 
 
+def run_until_in_order(case, program, server, client):
+    """The same, again as long as the control connection overtook the one under test."""
+    for _ in range(TRIES):
+        served, called = run_case(case, program, server, client)
+        if case not in OVERTAKEN or OVERTAKEN[case] not in called.err:
+            break
+    return served, called
+
+
 @pytest.mark.parametrize("server_index", (0, 1), ids=("3 serves", "4 serves"))
 @pytest.mark.parametrize("case", CASES)
 def test_case(siblings, program, case, server_index):
@@ -59,7 +74,7 @@ def test_case(siblings, program, case, server_index):
     for guest in siblings:
         prepare(guest, program.test)
     server, client = siblings[server_index], siblings[1 - server_index]
-    served, called = run_case(case, program, server, client)
+    served, called = run_until_in_order(case, program, server, client)
     assert (served.code, called.code) == (0, 0), f"server: {served}\nclient: {called}"
     assert b"...ok" in served.out + served.err, served
 
