@@ -93,11 +93,12 @@ def test_invalidations_under_load(daemon, start_iommu, pattern):
     thread = threading.Thread(target=forget)
     thread.start()
     try:
-        exchange(daemon, vm.guest, pattern(300_000))
+        while count < 10 and thread.is_alive():  # a machine may be too fast or too busy for one
+            exchange(daemon, vm.guest, pattern(300_000))
     finally:
         stop.set()
         thread.join()
-    assert count > 3
+    assert count >= 10
     exchange(daemon, vm.guest, pattern(1000))
 
 
