@@ -25,6 +25,7 @@ class Case:
     daemon: dict = field(default_factory=dict)  # peer: options of the daemon
     where: str = HERE
     limit: int = 60            # seconds until it is a hang
+    one_cpu: bool = False      # for all threads: no hand-off wakes another
 
 
 @dataclass
@@ -71,6 +72,8 @@ CASES = [
     Case("rr_4k", flows("rr:4096") + TWO),
     Case("rr_host", flows("rrh")),
     Case("rr_sib", flows("rrs")),
+    Case("rr_one_cpu", flows("rr"), one_cpu=True),
+    Case("crr_one_cpu", ["crr", "--concurrency", "16"] + TWO, one_cpu=True),
     Case("rr_poll", flows("rr"), (OURS,), quick=True, daemon=POLL),
     Case("rr_host_poll", flows("rrh"), (OURS,), daemon=POLL),
     Case("g2h_poll", flows("g2h") + TWO, (OURS,), daemon=POLL),
@@ -169,6 +172,7 @@ ROWS = [
     versus("... p99", "rr", "p99_us", ("<=", 1), "us"),
     versus("... p99.9", "rr", "p999_us", None, "us"),
     versus("... system calls", "rr", "syscalls_per_exchange", None, "each"),
+    versus("... all on one CPU, p50", "rr_one_cpu", "p50_us", None, "us"),
     versus("RR 4 KiB, p50", "rr_4k", "p50_us", None, "us"),
     versus("RR 1 B from the host, p50", "rr_host", "p50_us", None, "us"),
     versus("RR 1 B between siblings, p50", "rr_sib", "p50_us", None, "us"),
@@ -188,6 +192,7 @@ ROWS = [
     versus("... CPU", "crr", "cpu_us_per_cycle", None, "us"),
     versus("... system calls", "crr", "syscalls_per_cycle", None, "each"),
     versus("... one after the other, p50", "crr_one", "p50_us", None, "us"),
+    versus("... all on one CPU", "crr_one_cpu", "cycles_per_s", None, "/s"),
     versus("connect/request/close, host", "crr_host", "cycles_per_s", (">=", 4), "/s"),
     Row("... of AF_UNIX without a daemon", ("crr_host", "cycles_per_s"),
         ("base/crr_host", "cycles_per_s", BASE), None, "/s"),
