@@ -186,6 +186,12 @@ static void test_bad_dials(void **state)
 	fd_close(&fd);
 }
 
+/* Whether a peer has closed its end; with requests unread, either is told first. */
+static bool says_closed(int err)
+{
+	return err == EPIPE || err == ECONNRESET;
+}
+
 /* Who asks and does not listen loses the door; others are served. */
 static void test_unread_answers(void **state)
 {
@@ -199,12 +205,12 @@ static void test_unread_answers(void **state)
 		struct pollfd wait = { .fd = fd, .events = POLLOUT };
 
 		if (send(fd, &dial, sizeof(dial), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
-		    errno == EPIPE)
+		    says_closed(errno))
 			break;
 		assert_int_equal(poll(&wait, 1, 10000), 1);
 	}
 	assert_int_equal(send(fd, &dial, sizeof(dial), MSG_NOSIGNAL), -1);
-	assert_int_equal(errno, EPIPE);
+	assert_true(says_closed(errno));
 	fd_close(&fd);
 	assert_int_equal(broker_listen(&rig->broker, &listener, rig->path, SOCK_STREAM), 0);
 	broker_unlisten(&rig->broker, &listener);
